@@ -1,0 +1,149 @@
+"""This process as a whole: its debugger, its processor time, and what stopped it from running."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from watchdog_hook.evidence import stacks
+
+_DEBUGGER_THREADS = ("pydevd.", "debugpy.", "ptvsd.")
+_MATTERS_S = 0.5  # of throttling, suspension or memory stalls within one pause
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """What the kernel has counted so far, in seconds; None where it does not say."""
+
+    suspended_s: float | None = None  # the machine slept
+    throttled_s: float | None = None  # the cgroup's processor quota was used up
+    starved_s: float | None = None  # all tasks of the cgroup waited for memory
+
+
+def pressure(missed: dict[str, str]) -> Pressure:
+    """Read the counters that explain a pause. Never raises."""
+    group = _cgroup()
+    return Pressure(
+        suspended_s=_suspended(),
+        throttled_s=_throttled(group, missed),
+        starved_s=_starved(group),
+    )
+
+
+def pause_cause(before: Pressure, after: Pressure) -> str:
+    """Say what a pause between two readings came from, by what grew in it."""
+    causes = (
+        ("suspended", before.suspended_s, after.suspended_s),
+        ("cpu throttled by its cgroup", before.throttled_s, after.throttled_s),
+        ("waiting for memory", before.starved_s, after.starved_s),
+    )
+    for cause, earlier, later in causes:
+        if earlier is not None and later is not None and later - earlier >= _MATTERS_S:
+            return f"{cause} for {later - earlier:.1f} s"
+    # Nothing of that: SIGSTOP, a frozen container or a paused virtual machine all look the same from inside.
+    return "stopped"
+
+
+def cpu_seconds() -> float:
+    """Return the processor time of this process so far, user and system."""
+    return time.process_time()
+
+
+def started(missed: dict[str, str]) -> float | None:
+    """Return when this process began, in seconds since the epoch."""
+    try:
+        import psutil
+
+        return float(psutil.Process().create_time())
+    except ImportError:
+        missed["process start"] = "psutil is not installed"
+    except Exception as error:  # noqa: BLE001 - psutil has exceptions of its own for a missing /proc
+        missed["process start"] = type(error).__name__
+    return None
+
+
+def debugger_attached() -> bool:
+    """Say whether a debugger holds or traces this process, or waits at its prompt. Never raises."""
+    return _traced_by_another() or _traces_itself() or _at_a_prompt()
+
+
+def _traced_by_another() -> bool:
+    # Also true for the moment in which py-spy or strace looks.
+    try:
+        with open("/proc/self/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"TracerPid:"):
+                    return int(line.split()[1]) != 0
+    except (OSError, ValueError, IndexError):
+        pass
+    return False
+
+
+def _traces_itself() -> bool:
+    trace = sys.gettrace()
+    if trace is not None and not _is_coverage(trace):
+        return True
+    monitoring = getattr(sys, "monitoring", None)  # Python 3.12
+    if monitoring is not None and monitoring.get_tool(monitoring.DEBUGGER_ID) is not None:
+        return True
+    return any(name.startswith(_DEBUGGER_THREADS) for name, _ in stacks.known_threads().values())
+
+
+def _is_coverage(trace: object) -> bool:
+    module = getattr(trace, "__module__", None) or type(trace).__module__
+    return str(module).partition(".")[0] == "coverage"
+
+
+def _at_a_prompt() -> bool:
+    # pdb traces the thread it stands in, which another thread cannot see; its frames can be seen.
+    if "bdb" not in sys.modules:
+        return False
+    return any(
+        frame.file.endswith(("/bdb.py", "/pdb.py"))
+        for ident in stacks.known_threads()
+        for frame in stacks.stack_of(ident)[:20]
+    )
+
+
+def _suspended() -> float | None:
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def _cgroup() -> Path:
+    root = Path("/sys/fs/cgroup")
+    try:
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::"):
+                # In a container the path may be one of the host's, which does not exist here.
+                group = root / line[3:].strip().lstrip("/")
+                return group if (group / "cpu.stat").exists() else root
+    except OSError:
+        pass
+    return root
+
+
+def _throttled(group: Path, missed: dict[str, str]) -> float | None:
+    try:
+        for line in (group / "cpu.stat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "throttled_usec":
+                return int(value) / 1e6
+        missed["processor throttling"] = "no quota is set, or cgroup version 1"
+    except (OSError, ValueError) as error:
+        missed["processor throttling"] = getattr(error, "strerror", None) or type(error).__name__
+    return None
+
+
+def _starved(group: Path) -> float | None:
+    for path in (group / "memory.pressure", Path("/proc/pressure/memory")):
+        try:
+            for line in path.read_text().splitlines():
+                if line.startswith("full "):
+                    return int(line.rpartition("total=")[2]) / 1e6
+        except (OSError, ValueError):
+            continue
+    return None
