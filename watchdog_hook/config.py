@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
 
 INTERRUPTIBLE = ("api_calls",)
 
@@ -52,6 +54,7 @@ class Knob:
     unit: str
     default_text: str
     example: str | None
+    since: str  # the release that brought it
 
 
 def _flag(text: str) -> bool:
@@ -128,7 +131,9 @@ def _interruptible(text: str) -> tuple[str, ...]:
 def _is_timeout(value: Any) -> Timeout:
     if value is None or (not isinstance(value, (tuple, list)) and _number(value) == 0):
         return None
-    parts = tuple(_number(part) for part in (value if isinstance(value, (tuple, list)) else (value,)))
+    parts = tuple(
+        _number(part) for part in (value if isinstance(value, (tuple, list)) else (value,))
+    )
     if any(part <= 0 for part in parts):
         raise ValueError(value)
     if len(parts) == 1:
@@ -182,14 +187,14 @@ def knob(
     unit: str = "",
     default_text: str | None = None,
     example: str | None = None,
+    since: str = "0.1.0",
 ) -> Any:
     """Return a field that carries everything there is to know about its option."""
     shown = kind.write(default) if default_text is None else default_text
+    if not unit and kind in (SECONDS, SECONDS_OR_NONE):
+        unit = "s"
     return dataclasses.field(
-        default=default,
-        metadata={
-            "knob": (kind, text, unit or ("s" if kind in (SECONDS, SECONDS_OR_NONE) else ""), shown, example)
-        },
+        default=default, metadata={"knob": (kind, text, unit, shown, example, since)}
     )
 
 
@@ -205,9 +210,14 @@ class Config:
 
     enabled: bool = knob(True, "False: the watchdog is not armed.", FLAG)
     poll_interval: float = knob(
-        1.0, "How often the watchdog looks.", number("a number of seconds", above=0, most=60), unit="s"
+        1.0,
+        "How often the watchdog looks.",
+        number("a number of seconds", above=0, most=60),
+        unit="s",
     )
-    sample_after: float = knob(15.0, "Silence after which the loop's stack is sampled at every look.")
+    sample_after: float = knob(
+        15.0, "Silence after which the loop's stack is sampled at every look."
+    )
     dump_after: float = knob(30.0, "Silence that is a stall: everything is dumped.")
     interrupt: tuple[str, ...] = knob(
         ("api_calls",),
@@ -266,7 +276,10 @@ class Config:
     )
     incident_retention: int = knob(50, "Incidents of this host that are kept.", count(least=1))
     incident_max_mb: float = knob(
-        200.0, "Size of all incidents that are kept.", number("a number of megabytes", above=0), unit="MB"
+        200.0,
+        "Size of all incidents that are kept.",
+        number("a number of megabytes", above=0),
+        unit="MB",
     )
 
     def __post_init__(self) -> None:
@@ -298,7 +311,9 @@ class Config:
         sentences = [str(quarrel) for quarrel in quarrels]
         for name, stays in ORDER.items():
             if moved[name] != asked[name]:
-                sentences.append(f"{name} is {moved[name]:g} s instead of {asked[name]:g}: it stays {stays}")
+                sentences.append(
+                    f"{name} is {moved[name]:g} s instead of {asked[name]:g}: it stays {stays}"
+                )
         return cls(**moved), sentences
 
     @classmethod
@@ -312,7 +327,8 @@ class Config:
 
 
 KNOBS: dict[str, Knob] = {
-    each.name: Knob(each.name, each.default, *each.metadata["knob"]) for each in dataclasses.fields(Config)
+    each.name: Knob(each.name, each.default, *each.metadata["knob"])
+    for each in dataclasses.fields(Config)
 }
 
 # Where each number of the ladder belongs, as a sentence says it.
@@ -344,7 +360,9 @@ def checked(name: str, value: Any) -> Any:
         raise ConfigError(name, value, kind.must_be) from None
 
 
-def _in_order(values: Mapping[str, Any], chosen: Collection[str]) -> tuple[dict[str, Any], list[ConfigError]]:
+def _in_order(
+    values: Mapping[str, Any], chosen: Collection[str]
+) -> tuple[dict[str, Any], list[ConfigError]]:
     """Return the values with the ladder's steps in order, and what was chosen against what."""
     result = dict(values)
     fixed = set(chosen) & ORDER.keys()
@@ -356,7 +374,11 @@ def _in_order(values: Mapping[str, Any], chosen: Collection[str]) -> tuple[dict[
             result[name] = KNOBS[name].default
             fixed.discard(name)
     end = result["terminate_after"]
-    blocking = [name for name in ORDER if name in fixed and name != "terminate_after" and result[name] >= end]
+    blocking = [
+        name
+        for name in ORDER
+        if name in fixed and name != "terminate_after" and result[name] >= end
+    ]
     if end and blocking:
         must_be = f"0 or above {blocking[-1]} ({result[blocking[-1]]:g})"
         quarrels.append(ConfigError("terminate_after", end, must_be))
