@@ -57,7 +57,8 @@ def read_thread(
             switches=None if native_id is None else kernel.voluntary_switches(native_id, missed),
             in_socket=in_socket,
             in_library=in_socket and _passes(top, _LIBRARIES),
-            in_retry_sleep=_module(top) == "urllib3.util.retry" and top.f_code.co_name in _RETRY_SLEEPS,
+            in_retry_sleep=_module(top) == "urllib3.util.retry"
+            and top.f_code.co_name in _RETRY_SLEEPS,
             descriptor=descriptor,
             peer=None if descriptor is None else sockets.peer_of(descriptor),
             received_ago_s=None if descriptor is None else sockets.received_ago(descriptor),
@@ -93,7 +94,9 @@ def _waits_on_socket(leaf: FrameType) -> bool:
 
 def _never(leaf: FrameType) -> bool:
     module = _module(leaf)
-    return module.startswith(_NEVER) or (module == "socket" and leaf.f_code.co_name == "getaddrinfo")
+    return module.startswith(_NEVER) or (
+        module == "socket" and leaf.f_code.co_name == "getaddrinfo"
+    )
 
 
 def _passes(top: FrameType, packages: tuple[str, ...]) -> bool:
@@ -122,7 +125,12 @@ def _descriptor(leaf: FrameType) -> int | None:
             return None
         values = frame.f_locals
         holder = values.get("self")
-        for candidate in (holder, _part(holder, "_sock"), values.get("sock"), _part(holder, "sock")):
+        for candidate in (
+            holder,
+            _part(holder, "_sock"),
+            values.get("sock"),
+            _part(holder, "sock"),
+        ):
             descriptor = _fileno(candidate)
             if descriptor is not None:
                 return descriptor

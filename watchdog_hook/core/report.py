@@ -1,0 +1,312 @@
+"""
+An incident as text, for a person at three in the morning: since when, where in the loop, waiting for what and
+whom, why we think so, what we do about it, what he can change. Pure formatting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from watchdog_hook.core.archive import fingerprint, from_json, json_chunks, to_json
+from watchdog_hook.core.model import CallRecord, Frame, Incident, Sample, Snapshot, ThreadStack
+from watchdog_hook.core.text import SENTENCE, WIDTH, clean, frame_text, log_line, utc
+
+__all__ = [
+    "fingerprint",
+    "from_json",
+    "json_chunks",
+    "log_line",
+    "render",
+    "render_delta",
+    "to_json",
+]
+
+RECORD_LIMIT = 64 * 1024  # bytes of one log record
+_NAMES_SHOWN = 8
+_ROWS_SHOWN = 40
+
+
+def render(
+    incident: Incident,
+    *,
+    limit: int | None = RECORD_LIMIT,
+    files: str | None = None,
+    plan: str | None = None,
+    event: str = "dump",
+) -> str:
+    """
+    Return an incident as text: a log record of at most `limit` bytes, or everything when that is None.
+
+    `files` is where the whole of it lies, `plan` what the watchdog will do next. What does not fit goes in
+    this order: other threads, calls, samples; the text says so. The stalled thread's stack stays.
+    """
+    report = _Report(incident, files, plan, event)
+    lines = report.lines()
+    if limit is None or _size(lines) <= limit:
+        return "\n".join(lines)
+    return "\n".join(report.fitting(limit))
+
+
+def render_delta(
+    incident: Incident,
+    before: Snapshot,
+    now: Snapshot,
+    *,
+    since_s: float,
+    limit: int | None = RECORD_LIMIT,
+    files: str | None = None,
+    plan: str | None = None,
+) -> str:
+    """Return what changed since the dump `since_s` seconds before: one record, for the dumps after the first."""
+    lines = [
+        _first_line(incident, "dump", repeated=True),
+        *_sentence(incident.finding.sentence),
+        *_delta_of_stack(before, now),
+        *_delta_of_threads(before, now),
+        *_delta_of_calls(now, since_s),
+        *([f" Next: {clean(plan, SENTENCE)}"] if plan else []),
+        *_files(files),
+    ]
+    return "\n".join(_cut_lines(lines, limit))
+
+
+class _Report:
+    """The parts of one report, so that the ones that matter least can be cut first."""
+
+    def __init__(self, incident: Incident, files: str | None, plan: str | None, event: str) -> None:
+        snapshot = incident.snapshot
+        self._files = _files(files)
+        self._head = [_first_line(incident, event), *_diagnosis(incident, plan)]
+        self._samples = _samples(snapshot.samples)
+        self._stack = _stalled(snapshot.threads)
+        self._threads = _others(snapshot.threads[1:])
+        self._calls = [*_in_flight(snapshot.in_flight), *_recent(snapshot.recent)]
+        self._tail = [*_unavailable(snapshot.unavailable), *_actions(incident), *self._files]
+
+    def lines(self, cut: str | None = None) -> list[str]:
+        said = [f" Cut to fit: {cut}; the files have all of it."] if cut else []
+        return [
+            *self._head,
+            *said,
+            *self._samples,
+            *self._stack,
+            *self._threads,
+            *self._calls,
+            *self._tail,
+        ]
+
+    def fitting(self, limit: int) -> list[str]:
+        cut: list[str] = []
+        lines: list[str] = []
+        for name, part in (
+            ("other threads", self._threads),
+            ("calls", self._calls),
+            ("samples", self._samples),
+        ):
+            cut.append(name)
+            _drop_end(part, _size(self.lines(", ".join(cut))) - limit)
+            lines = self.lines(", ".join(cut))
+            if _size(lines) <= limit:
+                break
+        # Still too long only with a stack of very long names: it keeps its innermost frames.
+        return _cut_lines(lines, limit)
+
+
+def _size(lines: Iterable[str]) -> int:
+    return sum(len(line.encode("utf-8", "replace")) + 1 for line in lines)
+
+
+def _drop_end(part: list[str], over: int) -> None:
+    """Take lines off the end until `over` bytes are gone; the heading stays, and a note says how many went."""
+    before = len(part)
+    over += len(_dropped(before)) + 1
+    while over > 0 and len(part) > 1:
+        over -= len(part.pop().encode("utf-8", "replace")) + 1
+    if len(part) < before:
+        part.append(_dropped(before - len(part)))
+
+
+def _dropped(count: int) -> str:
+    return f"    ... {count} more lines"
+
+
+def _cut_lines(lines: Sequence[str], limit: int | None) -> list[str]:
+    if limit is None or _size(lines) <= limit:
+        return list(lines)
+    note = " ... cut to fit; the files have all of it."
+    room, kept = limit - len(note) - 1, []
+    for line in lines:
+        room -= len(line.encode("utf-8", "replace")) + 1
+        if room < 0:
+            break
+        kept.append(line)
+    return [*kept, note]
+
+
+def _first_line(incident: Incident, event: str, **more: object) -> str:
+    return log_line(
+        event,
+        incident=incident.id,
+        silent_s=incident.silence_s,
+        phase=incident.phase,
+        call=incident.call,
+        peer=incident.peer,
+        age_s=incident.age_s,
+        cause=incident.finding.id,
+        **more,
+    )
+
+
+def _diagnosis(incident: Incident, plan: str | None) -> list[str]:
+    finding = incident.finding
+    lines = _sentence(finding.sentence)
+    lines += [f" Sign: {clean(sign, SENTENCE)}" for sign in finding.signs]
+    if finding.remedy:
+        lines.append(f" What you can change: {clean(finding.remedy, SENTENCE)}")
+    if plan:
+        lines.append(f" Next: {clean(plan, SENTENCE)}")
+    since = f"Silent since {utc(incident.began)}; host {incident.host}, pid {incident.pid}"
+    since += f", job {incident.job_id}" if incident.job_id else ""
+    since += f"; {incident.waiting} task instances wait" if incident.waiting is not None else ""
+    lines.append(" " + clean(since, WIDTH) + ".")
+    return lines
+
+
+def _sentence(text: str) -> list[str]:
+    return [f" {clean(text, SENTENCE)}"]
+
+
+def _samples(samples: Sequence[Sample]) -> list[str]:
+    if not samples:
+        return []
+    own: dict[str, int] = {}
+    total: dict[str, int] = {}
+    for sample in samples:
+        texts = [frame_text(frame) for frame in sample.frames]
+        if texts:
+            own[texts[0]] = own.get(texts[0], 0) + 1
+        for text in dict.fromkeys(texts):
+            total[text] = total.get(text, 0) + 1
+    lines = [
+        f" Where the time went, in {len(samples)} samples between {samples[0].at_s:.0f} s"
+        f" and {samples[-1].at_s:.0f} s of silence:",
+        "   %own  %total  function (file:line)",
+    ]
+    order = sorted(total, key=lambda text: (-own.get(text, 0), -total[text]))
+    share = 100 / len(samples)
+    lines += [
+        f"  {own.get(text, 0) * share:5.0f}  {total[text] * share:6.0f}  {text}"
+        for text in order[:_ROWS_SHOWN]
+    ]
+    return lines
+
+
+def _stalled(threads: Sequence[ThreadStack]) -> list[str]:
+    if not threads:
+        return [" The stack of the stalled thread could not be read."]
+    first = threads[0]
+    return [
+        f" Stack of {_thread(first)}, innermost frame first:",
+        *_stack(first.frames),
+    ]
+
+
+def _others(threads: Iterable[ThreadStack]) -> list[str]:
+    folded: dict[tuple[Frame, ...], list[ThreadStack]] = {}
+    for thread in threads:
+        folded.setdefault(thread.frames, []).append(thread)
+    if not folded:
+        return []
+    count = sum(len(same) for same in folded.values())
+    lines = [f" Other threads ({count}), equal stacks together:"]
+    for frames, same in folded.items():
+        names = ", ".join(_thread(thread) for thread in same[:_NAMES_SHOWN])
+        more = f" and {len(same) - _NAMES_SHOWN} more" if len(same) > _NAMES_SHOWN else ""
+        times = f"{len(same)} x " if len(same) > 1 else ""
+        lines.append("  " + clean(f"{times}{names}{more}", WIDTH) + ":")
+        lines += _stack(frames)
+    return lines
+
+
+def _stack(frames: Iterable[Frame]) -> list[str]:
+    return [f"    {frame_text(frame)}" for frame in frames] or ["    (no Python frame)"]
+
+
+def _thread(thread: ThreadStack) -> str:
+    native = f", tid {thread.native_id}" if thread.native_id is not None else ""
+    return clean(thread.name, 60) + native
+
+
+def _in_flight(calls: Sequence[CallRecord]) -> list[str]:
+    if not calls:
+        return [" No call is in flight."]
+    return [f" Calls in flight ({len(calls)}):", *(f"    {_call(call)}" for call in calls)]
+
+
+def _recent(calls: Sequence[CallRecord]) -> list[str]:
+    if not calls:
+        return []
+    return [f" Last {len(calls)} calls, newest last:", *(f"    {_call(call)}" for call in calls)]
+
+
+def _call(call: CallRecord) -> str:
+    peer = f" to {call.peer}" if call.peer else ""
+    if call.duration_s is None:
+        state = f"for {call.started_ago_s:.1f} s" + (", guarded" if call.guarded else "")
+    else:
+        state = (
+            f"{call.started_ago_s:.1f} s ago: {call.answer or '?'} after {call.duration_s:.2f} s"
+        )
+    return clean(f"{call.call}{peer} {state} [{call.thread}]", WIDTH)
+
+
+def _unavailable(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    if not pairs:
+        return []
+    return [
+        " " + clean("Could not be read: " + "; ".join(f"{a} ({b})" for a, b in pairs), SENTENCE)
+    ]
+
+
+def _actions(incident: Incident) -> list[str]:
+    lines = []
+    for deed in incident.actions:
+        by = f" by {deed.lever}" if deed.lever else ""
+        came = f": {deed.outcome}" if deed.outcome else ""
+        lines.append(" " + clean(f"At {deed.at_s:.1f} s: {deed.deed}{by}{came}", WIDTH))
+    return lines
+
+
+def _files(files: str | None) -> list[str]:
+    return [" " + clean(f"Files: {files}", SENTENCE)] if files else []
+
+
+def _delta_of_stack(before: Snapshot, now: Snapshot) -> list[str]:
+    if not now.threads:
+        return _stalled(())
+    old = before.threads[0].frames if before.threads else ()
+    if old == now.threads[0].frames:
+        leaf = f", innermost {frame_text(old[0])}" if old else ""
+        return [f" The stack of {_thread(now.threads[0])} is the same as before{leaf}."]
+    return [" The stack has changed.", *_stalled(now.threads)]
+
+
+def _delta_of_threads(before: Snapshot, now: Snapshot) -> list[str]:
+    old, new = ({(t.ident, t.name) for t in s.threads} for s in (before, now))
+    lines = []
+    for what, names in (("begun", new - old), ("ended", old - new)):
+        if names:
+            shown = ", ".join(sorted(name for _, name in names)[:_NAMES_SHOWN])
+            lines.append(" " + clean(f"Threads {what} since ({len(names)}): {shown}", WIDTH))
+    return lines
+
+
+def _delta_of_calls(now: Snapshot, since_s: float) -> list[str]:
+    lines = []
+    for call in now.in_flight:
+        state = "Still in flight" if call.started_ago_s >= since_s else "Begun since"
+        lines.append(f" {state}: {_call(call)}")
+    for call in now.recent:
+        if call.duration_s is not None and call.started_ago_s - call.duration_s < since_s:
+            lines.append(f" Ended since: {_call(call)}")
+    return lines or [" No call has begun or ended since."]
