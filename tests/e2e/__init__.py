@@ -1,0 +1,1 @@
+"""A real scheduler against a false API server: what operators get, seen from outside."""

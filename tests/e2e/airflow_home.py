@@ -1,0 +1,168 @@
+"""An AIRFLOW_HOME with everything a scheduler needs, made in a moment from a template."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.e2e.database import Database, OnPostgres, Sqlite
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HERE = Path(__file__).parent
+CHECKOUT = HERE.parents[1]
+AIRFLOW = tuple(int(n) for n in importlib.metadata.version("apache-airflow").split(".")[:2])
+HOOK = """\
+import watchdog_hook
+
+watchdog_hook.install()
+"""
+
+# What every scheduler of the tests is told; "section.option", as in airflow.cfg.
+BASE: dict[str, object] = {
+    "core.executor": "KubernetesExecutor",
+    "core.dags_folder": HERE / "dags",
+    "core.load_examples": False,
+    "core.dags_are_paused_at_creation": True,
+    "database.load_default_connections": False,
+    "api_auth.jwt_secret": "of-the-tests-0123456789012345678901234567890123456789",
+    "usage_data_collection.enabled": False,
+    "kubernetes_executor.in_cluster": False,
+    "kubernetes_executor.namespace": "here",
+    "kubernetes_executor.worker_container_repository": "nowhere.invalid/worker",
+    "kubernetes_executor.worker_container_tag": "none",
+    "kubernetes_executor.worker_pods_creation_batch_size": 8,
+}
+
+
+class AirflowHome:
+    """A folder, its database, and the environment in which Airflow takes them for its own."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, object] | None = None,
+        *,
+        template: Path | None = None,
+        local_settings: str = HOOK,
+    ) -> None:
+        self.folder = folder
+        self.settings = {**BASE, **(settings or {})}
+        # Short and of its own: Manager sockets live in it, and so does the cache of what the
+        # dynamic client has discovered, which another test's API server must not answer from.
+        self._tmp = folder / "tmp"
+        self._tmp.mkdir(parents=True)
+        self.write_local_settings(local_settings)
+        self.database: Database = (
+            OnPostgres(template) if AIRFLOW < (3, 0) else Sqlite(folder, template)
+        )
+
+    def write_local_settings(self, text: str) -> None:
+        """Replace airflow_local_settings.py; a scheduler reads it when it starts."""
+        (self.folder / "config").mkdir(exist_ok=True)
+        path = self.folder / "config" / "airflow_local_settings.py"
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of this home's processes, free of the caller's own Airflow."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name in ("PATH", "LANG") or name.startswith("COVERAGE_")
+        }
+        options = {
+            "AIRFLOW__" + name.replace(".", "__").upper(): str(value)
+            for name, value in self.settings.items()
+        }
+        with_hook = {} if _is_installed() else {"PYTHONPATH": str(CHECKOUT)}
+        return {
+            **kept,
+            **with_hook,
+            **options,
+            "HOME": str(self.folder),
+            "TMPDIR": str(self._tmp),
+            "AIRFLOW_HOME": str(self.folder),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.database.url,
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONWARNINGS": "ignore",
+        }
+
+    def command(self, *words: str) -> list[str]:
+        """Return the command line of one `airflow` command in this interpreter's environment."""
+        return [str(Path(sys.executable).with_name("airflow")), *words]
+
+    def run(self, *words: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+        """Run one `airflow` command to its end; standard error is in the output."""
+        return subprocess.run(
+            self.command(*words),
+            env=self.environment(),
+            cwd=self.folder,
+            timeout=timeout,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+
+    def prepare(self) -> None:
+        """Migrate, read the DAGs, trigger a run of each; takes a minute on a small machine."""
+        done = subprocess.run(
+            [sys.executable, HERE / "prepare.py"],
+            env=self.environment(),
+            cwd=self.folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"Airflow's database could not be prepared:\n{done.stdout[-6000:]}")
+
+    def close(self) -> None:
+        """Give back the database; the folder stays."""
+        self.database.close()
+
+
+def make_template(root: Path) -> Path:
+    """Return a folder with a prepared database under `root`: made once, whoever comes first."""
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root / f"airflow-{_fingerprint()}"
+    with (root / "template.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            work = root / "template.new"
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir()
+            home = AirflowHome(work / "home", local_settings="")
+            try:
+                home.prepare()
+                (work / "saved").mkdir()
+                home.database.save(work / "saved")
+            finally:
+                home.close()
+            (work / "saved").rename(folder)
+            shutil.rmtree(work)
+    return folder
+
+
+def _fingerprint() -> str:
+    sources = [HERE / "prepare.py", *sorted((HERE / "dags").glob("*.py"))]
+    content = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
+    return f"{importlib.metadata.version('apache-airflow')}-{content}"
+
+
+def _is_installed() -> bool:
+    try:
+        importlib.metadata.distribution("watchdog-hook")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,41 @@
+"""The hook's own lines in a scheduler's log, read back."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LINE = re.compile(r"watchdog_hook: (?=event=)")
+_PAIR = re.compile(r'([\w.]+)=("(?:[^"\\]|\\.)*"|[^\s"]*)(?:\s+|$)')
+
+
+@dataclass(frozen=True)
+class Event:
+    """One record of the hook: its name, its facts, and where in the log it stands."""
+
+    name: str
+    facts: dict[str, str]
+    at: int
+    line: str
+
+
+def read_events(text: str, offset: int = 0) -> Iterator[Event]:
+    """Find the hook's records. `offset` is where in the log `text` begins."""
+    for match in _LINE.finditer(text):
+        line = text[match.end() : _end_of_line(text, match.end())]
+        facts: dict[str, str] = {}
+        position = 0
+        while pair := _PAIR.match(line, position):
+            name, value = pair.groups()
+            facts[name] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+            position = pair.end()
+        yield Event(facts.pop("event"), facts, offset + match.start(), line)
+
+
+def _end_of_line(text: str, start: int) -> int:
+    end = text.find("\n", start)
+    return len(text) if end < 0 else end

@@ -1,0 +1,133 @@
+"""One life of a real scheduler: a process, its log, and the hook's events in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+from tests.e2e.events import Event, read_events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.e2e.airflow_home import AirflowHome
+
+# Airflow 3: `2026-11-22T10:00:00.000000Z [error    ] …`; Airflow 2: `[…] {file.py:1} ERROR - …`.
+_ERROR = re.compile(
+    r"^(?:\S+ \[(?:error|critical)\s*\]|\[[^\]]+\] \{[^}]+\} (?:ERROR|CRITICAL) - )"
+)
+
+
+class Scheduler:
+    """A running `airflow scheduler`. Everything it started ends with it in `close`."""
+
+    def __init__(self, home: AirflowHome) -> None:
+        self.home = home
+        number = len(list(home.folder.glob("scheduler-*.log")))
+        self.log: Path = home.folder / f"scheduler-{number}.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                home.command("scheduler", "--skip-serve-logs"),
+                env=home.environment(),
+                cwd=home.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # its children are found by it, also when it is gone
+            )
+        self.pid = self._process.pid
+        self.started = psutil.Process(self.pid).create_time()
+
+    def is_same(self) -> bool:
+        """Tell whether the very process we started still runs."""
+        return (
+            self._process.poll() is None and psutil.Process(self.pid).create_time() == self.started
+        )
+
+    def text(self, since: int = 0) -> str:
+        """Return the log from that byte on."""
+        with self.log.open("rb") as log:
+            log.seek(since)
+            return log.read().decode(errors="replace")
+
+    def mark(self) -> int:
+        """Return where the log ends now, for `since`."""
+        return self.log.stat().st_size
+
+    def events(self, *names: str, since: int = 0) -> list[Event]:
+        """Return the hook's events of these names, or all."""
+        found = read_events(self.text(since), since)
+        return [event for event in found if not names or event.name in names]
+
+    def wait_event(self, *names: str, since: int = 0, timeout: float = 60, count: int = 1) -> Event:
+        """Return the `count`th of such events once it is in the log."""
+        self.wait_for(
+            lambda: len(self.events(*names, since=since)) >= count,
+            timeout,
+            f"{count} x {' or '.join(names)}",
+        )
+        return self.events(*names, since=since)[count - 1]
+
+    def wait_text(self, text: str, since: int = 0, timeout: float = 60) -> None:
+        """Return once the log holds that text."""
+        self.wait_for(lambda: text in self.text(since), timeout, repr(text))
+
+    def wait_for(self, condition: Callable[[], object], timeout: float, what: str) -> None:
+        """Ask until it holds; AssertionError after `timeout` seconds or when the scheduler ended."""
+        end = time.monotonic() + timeout
+        while not condition():
+            ended = self._process.poll()
+            if ended is not None or time.monotonic() > end:
+                how = f"the scheduler ended with {ended}" if ended is not None else "in vain"
+                raise AssertionError(f"waited {timeout:.0f} s for {what}: {how}\n{self.tail()}")
+            time.sleep(0.1)
+
+    def errors(self, since: int = 0) -> list[str]:
+        """Return the lines that Airflow itself logged at ERROR or above."""
+        lines = self.text(since).splitlines()
+        return [line for line in lines if _ERROR.match(line) and "watchdog_hook: " not in line]
+
+    def tail(self, size: int = 4000) -> str:
+        """Return the end of the log, for messages."""
+        return f"--- {self.log}\n{self.text(max(0, self.mark() - size))}\n---"
+
+    def send(self, number: int) -> None:
+        """Send a signal to the scheduler itself."""
+        os.kill(self.pid, number)
+
+    def terminate(self, timeout: float = 60) -> int:
+        """Ask it to leave; return its exit code, or AssertionError when it does not go."""
+        self.send(signal.SIGTERM)
+        return self.wait(timeout)
+
+    def wait(self, timeout: float) -> int:
+        """Return the exit code once it has ended."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still there after {timeout:.0f} s\n{self.tail()}") from None
+
+    def family(self) -> list[psutil.Process]:
+        """Return what it has started and still runs, itself first."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError, psutil.Error):
+                if os.getsid(process.pid) == self.pid:
+                    found.append(process)
+        return sorted(found, key=lambda process: process.pid != self.pid)
+
+    def close(self) -> None:
+        """End it and all of its family, as the end of a container would."""
+        for process in self.family():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(20)

@@ -1,0 +1,34 @@
+"""The harness itself, and the illness: what a scheduler does when nobody helps it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tests.fakes.kube_api import Fault
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Start
+    from tests.fakes.kube_api import KubeApi
+
+
+def test_without_the_hook_the_scheduler_stays_frozen(start: Start, api: KubeApi):
+    scheduler = start(local_settings="")
+    database = scheduler.home.database
+    database.release("step_00")
+    api.wait_for_pods(3, timeout=120)
+
+    trap = api.set_fault(Fault.REQUEST, on="create")
+    database.release("step_01")
+    trap.wait()
+    before = scheduler.mark()
+    frozen_at = time.monotonic()
+    scheduler.wait_for(lambda: database.scheduler_job()[2] > 30, 90, "a heartbeat of 30 s ago")
+
+    assert time.monotonic() - frozen_at > 20
+    assert trap.hits == 1
+    assert scheduler.is_same()
+    assert len(api.created()) == 3
+    assert set(api.per_try().values()) == {1}
+    assert not scheduler.events()
+    assert scheduler.errors(before) == []
