@@ -77,7 +77,7 @@ class Rule:
 def diagnose(
     snapshot: Snapshot,
     *,
-    silence_s: float,
+    silence: float,
     phase: str | None = None,
     call: CallRecord | None = None,
     reading: ThreadReading | None = None,
@@ -88,7 +88,7 @@ def diagnose(
     `call` is what the stalled thread has in flight, `reading` where that thread stood. Never raises for any
     stack; says nothing that the evidence does not show.
     """
-    case = Case(snapshot, silence_s, phase, call, reading)
+    case = Case(snapshot, silence, phase, call, reading)
     rule = next(rule for rule in RULES if rule.when(case))
     return Finding(
         id=rule.id,
@@ -123,7 +123,7 @@ def _signs(case: Case) -> list[str]:
 
 
 def passes(part: str, *functions: str) -> Sign:
-    """A frame of a file whose path contains `part` is on the stack, in one of these functions if any are given."""
+    """A frame whose path contains `part` is on the stack, in one of these functions if any are given."""
 
     def sign(case: Case) -> bool:
         return any(_in(frame, part, functions) for frame in case.frames)
@@ -132,7 +132,7 @@ def passes(part: str, *functions: str) -> Sign:
 
 
 def innermost(part: str, *functions: str) -> Sign:
-    """The leaf is in a file whose path contains `part`, in one of these functions if any are given."""
+    """The leaf's path contains `part`, and it is in one of these functions if any are given."""
 
     def sign(case: Case) -> bool:
         return bool(case.frames) and _in(case.frames[0], part, functions)
@@ -210,13 +210,13 @@ def _no_answer(case: Case) -> str:
         return f"{_call(case)} sent its request and waits for an answer{ago}"
     if (attempt := _attempt(case)) > 1:
         return (
-            f"{_call(case)} has been under way for {age:.0f} s; it sent its request for the {_ordinal(attempt)}"
-            " time, by urllib3's own retries, and no answer to that has come"
+            f"{_call(case)} has been under way for {age:.0f} s; it sent its request for the"
+            f" {_ordinal(attempt)} time, by urllib3's own retries, and no answer to that has come"
         )
     if received is not None and received < age - _EARLY_S:
         return (
-            f"{_call(case)} was begun {age:.0f} s ago and sent its request; the last byte on its connection came"
-            f" {received:.0f} s ago, and no answer"
+            f"{_call(case)} was begun {age:.0f} s ago and sent its request; the last byte on its connection"
+            f" came {received:.0f} s ago, and no answer"
         )
     return f"{_call(case)} sent its request {age:.0f} s ago and no byte of an answer has come"
 
@@ -228,8 +228,8 @@ def _half_answer(case: Case) -> str:
 
 def _trickle(case: Case) -> str:
     return (
-        f"the answer to {_call(case)} has begun and comes in small pieces, the last {case.received_s:.0f} s ago"
-        f"{_begun(case)}"
+        f"the answer to {_call(case)} has begun and comes in small pieces,"
+        f" the last {case.received_s:.0f} s ago{_begun(case)}"
     )
 
 
@@ -286,22 +286,25 @@ def _ordinal(number: int) -> str:
 # Rules
 
 _READ_TIMEOUT = (
-    'Give these calls a read timeout: [kubernetes_executor] kube_client_request_args = {"_request_timeout": [10, 60]}'
-    " (Airflow 2.11 and 3.x; AIRFLOW__KUBERNETES_EXECUTOR__KUBE_CLIENT_REQUEST_ARGS). It does not reach PATCH calls"
-    " (adoption, marking a pod as done), and from provider 10.4 it also replaces the watcher's 30 s. With it set"
-    " [kubernetes_executor] task_publish_max_retries to 1 or more (with the default 0 a create that timed out fails"
-    ' its task), and api_client_retry_configuration = {"total": 2, "backoff_factor": 0.5}: the default repeats a'
-    " silent GET or DELETE ten times. [watchdog_hook] request_timeout = 10,60 reaches the calls that have none,"
-    " PATCH too."
+    "Give the executor's calls a read timeout (Airflow 2.11 and 3.x):\n"
+    '[kubernetes_executor] kube_client_request_args = {"_request_timeout": [10, 60]}\n'
+    "It does not reach PATCH calls (adoption, marking a pod as done); from provider 10.4 on it also replaces"
+    " the watcher's 30 s.\n"
+    "With it set [kubernetes_executor] task_publish_max_retries to 1 or more: with the default 0 a create that"
+    " timed out fails its task.\n"
+    'And [kubernetes_executor] api_client_retry_configuration = {"total": 2, "backoff_factor": 0.5}: the default'
+    " repeats a silent GET or DELETE ten times.\n"
+    "[watchdog_hook] request_timeout = 10,60 reaches the executor's calls that have no timeout, PATCH too."
 )
 _BLAME_THE_WAY = (
-    "Look at the API server, its load balancer and the network policy between. "
-    '[kubernetes_executor] kube_client_request_args = {"_request_timeout": [10, 60]} bounds connecting and reading'
-    " (not of PATCH calls)."
+    "Look at the API server, its load balancer and the network policy between.\n"
+    '[kubernetes_executor] kube_client_request_args = {"_request_timeout": [10, 60]} bounds connecting and'
+    " reading (not of PATCH calls)."
 )
 _OWN_TIMEOUT = (
-    "Give the waiting call in that code a timeout of its own. watchdog_hook does not interrupt it: nothing above it"
-    " would know what to do. Airflow has no option for the timeouts of secrets backends, OpenTelemetry exporters"
+    "Give the waiting call in that code a timeout of its own. watchdog_hook does not interrupt it: nothing"
+    " above it would know what to do.\n"
+    "Airflow has no option for the timeouts of secrets backends (backend_kwargs may), OpenTelemetry exporters"
     " (OTEL_EXPORTER_OTLP_TIMEOUT) or remote logs."
 )
 
@@ -334,8 +337,8 @@ RULES: tuple[Rule, ...] = (
         "throttled",
         innermost("/urllib3/util/retry.py", "sleep", "_sleep_backoff", "sleep_for_retry"),
         _throttled,
-        "The server is reachable and asks for patience (429 or 503 with Retry-After), or a connection failed and is"
-        " tried again. Look at its load and at its API priority and fairness settings; fewer calls at once:"
+        "The server asked for patience (429 or 503 with Retry-After), or an attempt failed and is made again.\n"
+        "Look at the server's load and its API priority and fairness settings; fewer calls a loop:"
         " [kubernetes_executor] worker_pods_creation_batch_size.",
         raise_helps=False,
     ),
@@ -344,8 +347,8 @@ RULES: tuple[Rule, ...] = (
         "name-service",
         innermost("/socket.py", "getaddrinfo"),
         _resolves,
-        "Look at the name servers in /etc/resolv.conf; `options timeout:2 attempts:2` there bounds the wait. Nothing"
-        " inside a process can end it.",
+        "Look at the name servers in /etc/resolv.conf; `options timeout:2 attempts:2` there bounds the wait."
+        " Nothing inside a process can end it.",
         raise_helps=False,
     ),
     Rule("kubernetes-connect", both(_CONNECTING, _KUBERNETES), _connects, _BLAME_THE_WAY),

@@ -5,11 +5,15 @@ whom, why we think so, what we do about it, what he can change. Pure formatting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from watchdog_hook.core.archive import fingerprint, from_json, json_chunks, to_json
-from watchdog_hook.core.model import CallRecord, Frame, Incident, Sample, Snapshot, ThreadStack
 from watchdog_hook.core.text import SENTENCE, WIDTH, clean, frame_text, log_line, utc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from watchdog_hook.core.model import CallRecord, Frame, Incident, Sample, Snapshot, ThreadStack
 
 __all__ = [
     "fingerprint",
@@ -52,12 +56,16 @@ def render_delta(
     before: Snapshot,
     now: Snapshot,
     *,
-    since_s: float,
+    since_s: float | None = None,
     limit: int | None = RECORD_LIMIT,
     files: str | None = None,
     plan: str | None = None,
 ) -> str:
-    """Return what changed since the dump `since_s` seconds before: one record, for the dumps after the first."""
+    """
+    Return what changed since the dump before: one record, for the dumps after the first.
+
+    With `since_s`, the seconds since then, calls that began or ended in between are told apart.
+    """
     lines = [
         _first_line(incident, "dump", repeated=True),
         *_sentence(incident.finding.sentence),
@@ -117,7 +125,7 @@ def _size(lines: Iterable[str]) -> int:
 
 
 def _drop_end(part: list[str], over: int) -> None:
-    """Take lines off the end until `over` bytes are gone; the heading stays, and a note says how many went."""
+    """Take lines off the end until `over` bytes are gone; the heading stays, a note says how many went."""
     before = len(part)
     over += len(_dropped(before)) + 1
     while over > 0 and len(part) > 1:
@@ -162,7 +170,8 @@ def _diagnosis(incident: Incident, plan: str | None) -> list[str]:
     lines = _sentence(finding.sentence)
     lines += [f" Sign: {clean(sign, SENTENCE)}" for sign in finding.signs]
     if finding.remedy:
-        lines.append(f" What you can change: {clean(finding.remedy, SENTENCE)}")
+        lines.append(" What you can change:")
+        lines += [f"   {clean(line, SENTENCE)}" for line in finding.remedy.splitlines()]
     if plan:
         lines.append(f" Next: {clean(plan, SENTENCE)}")
     since = f"Silent since {utc(incident.began)}; host {incident.host}, pid {incident.pid}"
@@ -301,12 +310,19 @@ def _delta_of_threads(before: Snapshot, now: Snapshot) -> list[str]:
     return lines
 
 
-def _delta_of_calls(now: Snapshot, since_s: float) -> list[str]:
+def _delta_of_calls(now: Snapshot, since_s: float | None) -> list[str]:
     lines = []
     for call in now.in_flight:
-        state = "Still in flight" if call.started_ago_s >= since_s else "Begun since"
+        state = (
+            "In flight"
+            if since_s is None
+            else "Begun since"
+            if call.started_ago_s < since_s
+            else "Still in flight"
+        )
         lines.append(f" {state}: {_call(call)}")
     for call in now.recent:
-        if call.duration_s is not None and call.started_ago_s - call.duration_s < since_s:
+        ended = None if call.duration_s is None else call.started_ago_s - call.duration_s
+        if since_s is not None and ended is not None and ended < since_s:
             lines.append(f" Ended since: {_call(call)}")
     return lines or [" No call has begun or ended since."]

@@ -1,0 +1,238 @@
+"""The incident's files: a folder of its own for each, in a directory that stays within its bounds."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from watchdog_hook.actions.errand import Errands
+from watchdog_hook.core import report
+
+if TYPE_CHECKING:
+    from watchdog_hook.core.model import Incident
+
+DISK_PATIENCE = (
+    10.0  # seconds for all files of a dump; a disk may hang, and nobody may hang with it
+)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Recorder:
+    """
+    Writes incidents. Nothing here raises: what failed is kept as a sentence for `trouble`, once.
+
+    Folders are 0700, files 0600; no symbolic link is followed, no file of another host's incident touched.
+    """
+
+    def __init__(
+        self,
+        incident_dir: str | os.PathLike[str],
+        retention: int = 50,
+        max_mb: float = 200,
+        *,
+        host: str | None = None,
+        mask: Callable[[str], str] | None = None,
+    ) -> None:
+        self._dir = Path(incident_dir)
+        self._retention = retention
+        self._max_bytes = max_mb * 1_000_000
+        self._host = re.sub(r"[^A-Za-z0-9.-]", "_", host or socket.gethostname()) or "localhost"
+        self._mask = mask or str
+        self._errands = Errands("watchdog-hook-disk", DISK_PATIENCE)
+        self._count = 0
+        self._open: set[str] = set()
+        self._trouble: str | None = None
+        self._told: set[str] = set()
+
+    def new_id(self, wall: float) -> str:
+        """Return the id of a new incident, which is also its folder's name."""
+        self._count += 1
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall))
+        return f"{moment}-{self._host}-{os.getpid()}-{self._count}"
+
+    def path(self, incident_id: str) -> Path:
+        """Return where an incident's files are, or would be."""
+        return self._dir / incident_id
+
+    def write(self, incident: Incident, text: str) -> Path | None:
+        """Write the files of an incident's first dump; return their folder, None when there is none."""
+        self._open.add(incident.id)
+        done: list[Path] = []
+        self._do(lambda: self._write(incident, text, done))
+        return done[0] if done else None
+
+    def update(self, incident: Incident, delta: str = "") -> None:
+        """Bring `incident.json` up to date, and append what changed to `dump.txt`."""
+        self._do(lambda: self._update(incident, delta))
+        if incident.ended is not None:
+            self._open.discard(incident.id)
+
+    def trouble(self) -> str | None:
+        """Return what went wrong since the last time this was asked, each kind once; None for nothing new."""
+        trouble, self._trouble = self._trouble, None
+        return trouble
+
+    def working(self) -> bool:
+        """Say whether files are being written."""
+        return self._errands.working()
+
+    def reset_after_fork(self) -> None:
+        """In a forked child: forget the parent's thread, lock and open incidents."""
+        self._errands.reset_after_fork()
+        self._open = set()
+
+    def _do(self, errand: Callable[[], None]) -> None:
+        if not self._errands.send(lambda: self._attempt(errand)):
+            self._failed(f"the disk has not answered for {DISK_PATIENCE:.0f} s")
+
+    def _attempt(self, errand: Callable[[], None]) -> None:
+        try:
+            errand()
+        except (OSError, ValueError) as error:
+            self._failed(_why(error))
+
+    def _failed(self, why: str) -> None:
+        if why not in self._told:
+            self._told.add(why)
+            self._trouble = (
+                f"incident files cannot be written under {self._dir}: {why}."
+                " Dumps still go to the log and to standard error"
+            )
+
+    def _write(self, incident: Incident, text: str, done: list[Path]) -> None:
+        self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = self.path(incident.id)
+        folder.mkdir(mode=0o700)
+        with _opened(folder) as fd:
+            written = [
+                self._attempt_file(fd, "dump.txt", lambda file: _put(file, [text, "\n"])),
+                self._attempt_file(
+                    fd, "incident.json", lambda file: _put(file, self._json(incident))
+                ),
+                self._attempt_file(fd, "faulthandler.txt", _dump_by_faulthandler),
+            ]
+        if any(written):
+            done.append(folder)
+        else:
+            folder.rmdir()
+        self._prune()
+
+    def _update(self, incident: Incident, delta: str) -> None:
+        with _opened(self.path(incident.id)) as fd:
+            if delta:
+                _append(fd, "dump.txt", delta)
+            # A reader sees the old file or the new one, never half of one.
+            temporary = ".incident.json.new"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=fd)
+            if self._attempt_file(fd, temporary, lambda file: _put(file, self._json(incident))):
+                os.replace(temporary, "incident.json", src_dir_fd=fd, dst_dir_fd=fd)
+
+    def _attempt_file(self, folder: int, name: str, fill: Callable[[int], None]) -> bool:
+        """Make a new file; what cannot be written whole is removed. The other files have their own chance."""
+        try:
+            file = os.open(name, _NEW, 0o600, dir_fd=folder)
+            try:
+                fill(file)
+            except BaseException:
+                os.unlink(name, dir_fd=folder)
+                raise
+            finally:
+                os.close(file)
+        except (OSError, ValueError) as error:
+            self._failed(_why(error))
+            return False
+        return True
+
+    def _json(self, incident: Incident) -> Iterable[str]:
+        return (self._mask(chunk) for chunk in report.json_chunks(report.to_json(incident)))
+
+    def _prune(self) -> None:
+        """Remove this host's oldest incidents beyond number or size; never one that is still open."""
+        mine = re.compile(rf"\d{{8}}T\d{{6}}Z-{re.escape(self._host)}-\d+-\d+")
+        with os.scandir(self._dir) as entries:
+            kept = sorted(
+                (
+                    (entry.stat(follow_symlinks=False).st_mtime, entry.name)
+                    for entry in entries
+                    if mine.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+                ),
+                key=lambda pair: (pair[1].partition("-")[0], pair[0]),
+            )
+        names = [name for _, name in kept]
+        sizes = {name: _size(self._dir / name) for name in names}
+        count, total = len(names), sum(sizes.values())
+        for name in names:
+            if count <= self._retention and total <= self._max_bytes:
+                break
+            if name not in self._open:
+                # Safe against links: rmtree opens each folder and removes what is in it by name.
+                shutil.rmtree(self._dir / name, ignore_errors=True)
+                count, total = count - 1, total - sizes[name]
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    fd = os.open(folder, _FOLDER)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _put(file: int, chunks: Iterable[str]) -> None:
+    """Write all of it, in pieces of some size."""
+    pending: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        pending.append(chunk.encode("utf-8", "replace"))
+        size += len(pending[-1])
+        if size >= 64 * 1024:
+            _write_all(file, b"".join(pending))
+            pending, size = [], 0
+    _write_all(file, b"".join(pending))
+
+
+def _write_all(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def _append(folder: int, name: str, text: str) -> None:
+    file = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        before = os.fstat(file).st_size
+        try:
+            _put(file, ["\n", text, "\n"])
+        except OSError:
+            os.ftruncate(file, before)
+            raise
+    finally:
+        os.close(file)
+
+
+def _dump_by_faulthandler(file: int) -> None:
+    faulthandler.dump_traceback(file=file, all_threads=True)
+    # It says nothing about a full disk; this byte finds out.
+    _write_all(file, b"\n")
+
+
+def _size(folder: Path) -> int:
+    try:
+        with os.scandir(folder) as entries:
+            return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+    except OSError:
+        return 0
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
