@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -11,8 +12,8 @@ class Errands:
     """
     Runs one errand at a time on a daemon thread of its own.
 
-    An errand that has been away for more than `patience` seconds is lost: until it returns after all, no other
-    one is sent. A lost errand costs one thread, and nobody waits for it.
+    An errand that has been away for more than `patience` seconds is lost: until it returns after all,
+    no other one is sent. A lost errand costs one thread, and nobody waits for it.
     """
 
     def __init__(self, name: str, patience: float) -> None:
@@ -77,7 +78,6 @@ class Errands:
 
 
 def _quietly(errand: Callable[[], None]) -> None:
-    try:
+    # A traceback of ours on the host's standard error helps nobody.
+    with contextlib.suppress(Exception):
         errand()
-    except Exception:  # noqa: BLE001, S110 - a traceback of ours on the host's standard error helps nobody
-        pass

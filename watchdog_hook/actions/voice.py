@@ -170,7 +170,7 @@ class StandardError:
 
 
 def _own_opening(fd: int) -> tuple[int, bool]:
-    """Open a pipe or terminal anew, non-blocking; where that is not allowed duplicate it, and it may block."""
+    """Open a pipe or terminal anew, non-blocking; where that is refused duplicate it: it may block."""
     # Not O_NONBLOCK on a duplicate: the flag would be shared with the host's own standard error.
     flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:

@@ -2,63 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from watchdog_hook.core.model import CallRecord, Finding, Frame, Snapshot, ThreadReading
+from watchdog_hook.core.model import CallRecord, Finding, Snapshot, ThreadReading
+from watchdog_hook.core.signs import (
+    Case,
+    Sign,
+    attempt,
+    both,
+    either,
+    foreign,
+    foreign_code,
+    innermost,
+    on_socket,
+    passes,
+    trickles,
+)
 from watchdog_hook.core.text import frame_text
 
 _EARLY_S = 1.0  # bytes that came this long after the start of a call still belong to its connection's set-up
-_AIRFLOW = re.compile(
-    r"/airflow/(?:api|cli|dag_processing|executors|jobs|listeners|models|plugins_manager|policies|providers|sdk|"
-    r"secrets|serialization|settings|task|ti_deps|timetables|triggers|utils)[./]"
-)
-_OURS = re.compile(r"/watchdog_hook/(?!tests/)|/wrapt/")
-_INSTALLED = re.compile(r"/(?:site-packages|dist-packages)/(.*)|/python\d(?:\.\d+)?/|^<frozen ")
-# Installed code that Airflow calls on its owner's behalf: what it waits for is not Airflow's own call.
-_GUESTS = re.compile(
-    r"^(?:airflow/providers/openlineage|openlineage|hvac|boto3|botocore|azure|google|watchtower|opentelemetry|statsd)/"
-)
 
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """All that a rule may look at."""
-
-    snapshot: Snapshot
-    silence_s: float
-    phase: str | None = None
-    call: CallRecord | None = None
-    reading: ThreadReading | None = None
-
-    @property
-    def frames(self) -> tuple[Frame, ...]:
-        """The stalled thread's stack, innermost frame first."""
-        return self.snapshot.threads[0].frames if self.snapshot.threads else ()
-
-    @property
-    def thread(self) -> str:
-        """The stalled thread's name."""
-        return self.snapshot.threads[0].name if self.snapshot.threads else "the loop's thread"
-
-    @property
-    def leaf(self) -> str:
-        """The innermost frame as text."""
-        return frame_text(self.frames[0]) if self.frames else "an unknown place"
-
-    @property
-    def age_s(self) -> float | None:
-        """How long the call in flight has been open."""
-        return self.call.started_ago_s if self.call else None
-
-    @property
-    def received_s(self) -> float | None:
-        """How long ago the last byte came in on the call's connection."""
-        return self.reading.received_ago_s if self.reading else None
-
-
-Sign = Callable[[Case], bool]
 Words = Callable[[Case], str]
 
 
@@ -112,84 +76,11 @@ def _signs(case: Case) -> list[str]:
         signs.append(f"{_call(case)} in flight for {case.call.started_ago_s:.1f} s ({guarded})")
     if case.received_s is not None:
         signs.append(f"last byte on its connection {case.received_s:.1f} s ago")
-    if (attempt := _attempt(case)) > 1:
-        signs.append(f"attempt {attempt} of urllib3's own retries")
-    if (foreign := _foreign(case)) is not None:
-        signs.append(f"called by code that is not Airflow's: {frame_text(foreign)}")
+    if (times := attempt(case)) > 1:
+        signs.append(f"attempt {times} of urllib3's own retries")
+    if (guest := foreign(case)) is not None:
+        signs.append(f"called by code that is not Airflow's: {frame_text(guest)}")
     return signs
-
-
-# Signs
-
-
-def passes(part: str, *functions: str) -> Sign:
-    """A frame whose path contains `part` is on the stack, in one of these functions if any are given."""
-
-    def sign(case: Case) -> bool:
-        return any(_in(frame, part, functions) for frame in case.frames)
-
-    return sign
-
-
-def innermost(part: str, *functions: str) -> Sign:
-    """The leaf's path contains `part`, and it is in one of these functions if any are given."""
-
-    def sign(case: Case) -> bool:
-        return bool(case.frames) and _in(case.frames[0], part, functions)
-
-    return sign
-
-
-def both(*signs: Sign) -> Sign:
-    """All of these signs are there."""
-    return lambda case: all(sign(case) for sign in signs)
-
-
-def either(*signs: Sign) -> Sign:
-    """At least one of these signs is there."""
-    return lambda case: any(sign(case) for sign in signs)
-
-
-def _in(frame: Frame, part: str, functions: tuple[str, ...]) -> bool:
-    # The last part of a qualified name: older Pythons have nothing else.
-    return part in frame.file and (not functions or frame.function.rpartition(".")[2] in functions)
-
-
-def _on_socket(case: Case) -> bool:
-    return case.reading is not None and case.reading.in_socket
-
-
-def _foreign_code(case: Case) -> bool:
-    return _foreign(case) is not None
-
-
-def _foreign(case: Case) -> Frame | None:
-    """Return the outermost frame of foreign code that Airflow called, if any."""
-    under_airflow = False
-    for frame in reversed(case.frames):
-        installed = _INSTALLED.search(frame.file)
-        if installed is not None and _GUESTS.match(installed.group(1) or ""):
-            if under_airflow:
-                return frame
-        elif _AIRFLOW.search(frame.file):
-            under_airflow = True
-        elif under_airflow and frame.file and installed is None and not _OURS.search(frame.file):
-            return frame
-    return None
-
-
-def _attempt(case: Case) -> int:
-    """Return how often urllib3 has sent the request by now: its retries call themselves."""
-    return sum(_in(frame, "/urllib3/connectionpool.py", ("urlopen",)) for frame in case.frames)
-
-
-def _trickles(case: Case) -> bool:
-    # Bytes of the body came in lately, yet the call is old.
-    age, received = case.age_s, case.received_s
-    return age is not None and received is not None and received <= min(10.0, age / 3)
-
-
-# Words
 
 
 def _call(case: Case) -> str:
@@ -208,10 +99,10 @@ def _no_answer(case: Case) -> str:
     if age is None:
         ago = "" if received is None else f"; the last byte came {received:.0f} s ago"
         return f"{_call(case)} sent its request and waits for an answer{ago}"
-    if (attempt := _attempt(case)) > 1:
+    if (times := attempt(case)) > 1:
         return (
             f"{_call(case)} has been under way for {age:.0f} s; it sent its request for the"
-            f" {_ordinal(attempt)} time, by urllib3's own retries, and no answer to that has come"
+            f" {_ordinal(times)} time, by urllib3's own retries, and no answer to that has come"
         )
     if received is not None and received < age - _EARLY_S:
         return (
@@ -260,8 +151,8 @@ def _throttled(case: Case) -> str:
 
 
 def _in_the_way(case: Case) -> str:
-    foreign = _foreign(case)
-    place = frame_text(foreign) if foreign else "?"
+    guest = foreign(case)
+    place = frame_text(guest) if guest else "?"
     return f"code that is not Airflow's is in the way: {place}, called by Airflow, stands in {case.leaf}"
 
 
@@ -290,10 +181,10 @@ _READ_TIMEOUT = (
     '[kubernetes_executor] kube_client_request_args = {"_request_timeout": [10, 60]}\n'
     "It does not reach PATCH calls (adoption, marking a pod as done); from provider 10.4 on it also replaces"
     " the watcher's 30 s.\n"
-    "With it set [kubernetes_executor] task_publish_max_retries to 1 or more: with the default 0 a create that"
-    " timed out fails its task.\n"
-    'And [kubernetes_executor] api_client_retry_configuration = {"total": 2, "backoff_factor": 0.5}: the default'
-    " repeats a silent GET or DELETE ten times.\n"
+    "With it set [kubernetes_executor] task_publish_max_retries to 1 or more: with the default 0 a create"
+    " that timed out fails its task.\n"
+    'And [kubernetes_executor] api_client_retry_configuration = {"total": 2, "backoff_factor": 0.5}: the'
+    " default repeats a silent GET or DELETE ten times.\n"
     "[watchdog_hook] request_timeout = 10,60 reaches the executor's calls that have no timeout, PATCH too."
 )
 _BLAME_THE_WAY = (
@@ -329,7 +220,7 @@ _SENDING = either(
     innermost("/ssl.py", "send", "sendall", "write"),
     innermost("/OpenSSL/SSL.py", "send", "sendall", "write"),
     innermost("/urllib3/contrib/pyopenssl.py", "send", "sendall", "_send_until_done"),
-    both(innermost("/http/client.py", "send"), _on_socket),
+    both(innermost("/http/client.py", "send"), on_socket),
 )
 
 RULES: tuple[Rule, ...] = (
@@ -337,12 +228,12 @@ RULES: tuple[Rule, ...] = (
         "throttled",
         innermost("/urllib3/util/retry.py", "sleep", "_sleep_backoff", "sleep_for_retry"),
         _throttled,
-        "The server asked for patience (429 or 503 with Retry-After), or an attempt failed and is made again.\n"
+        "The server asked for patience (429 or 503 with Retry-After), or an attempt failed and comes again.\n"
         "Look at the server's load and its API priority and fairness settings; fewer calls a loop:"
         " [kubernetes_executor] worker_pods_creation_batch_size.",
         raise_helps=False,
     ),
-    Rule("foreign-code", _foreign_code, _in_the_way, _OWN_TIMEOUT, raise_helps=False),
+    Rule("foreign-code", foreign_code, _in_the_way, _OWN_TIMEOUT, raise_helps=False),
     Rule(
         "name-service",
         innermost("/socket.py", "getaddrinfo"),
@@ -359,7 +250,7 @@ RULES: tuple[Rule, ...] = (
     Rule("kubernetes-api-silent", both(_READS_STATUS, _KUBERNETES), _no_answer, _READ_TIMEOUT),
     Rule(
         "kubernetes-trickle",
-        both(_TLS_OR_PLAIN_READ, _KUBERNETES, _trickles),
+        both(_TLS_OR_PLAIN_READ, _KUBERNETES, trickles),
         _trickle,
         _BLAME_THE_WAY
         + " A read timeout does not end an answer that trickles: each byte starts it anew.",
@@ -382,7 +273,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "socket",
-        _on_socket,
+        on_socket,
         _waits,
         "Give the caller a timeout on this connection; look at the peer.",
         confidence="medium",
