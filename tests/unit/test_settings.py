@@ -140,6 +140,24 @@ def test_a_number_out_of_order_moves_the_others_and_is_said():
     )
 
 
+def test_a_default_in_airflow_cfg_was_not_chosen_by_anybody(monkeypatch):
+    monkeypatch.setenv(f"{PREFIX}DUMP_AFTER", "10")
+
+    settings = read(section("sample_after = 15", "dump_after = 30"))
+
+    assert (settings.config.sample_after, settings.config.dump_after) == (5, 10)
+    assert settings.sources["sample_after"] == "moved"
+
+
+def test_a_default_in_the_environment_was_chosen(monkeypatch):
+    monkeypatch.setenv(f"{PREFIX}SAMPLE_AFTER", "15")
+
+    settings = read(section("terminate_after = 20"))
+
+    assert (settings.config.sample_after, settings.config.dump_after) == (15, 17.5)
+    assert settings.sources["sample_after"] == "environment"
+
+
 def test_the_incident_directory_can_be_set():
     settings = read(section("incident_dir = /var/incidents"))
 
@@ -184,6 +202,7 @@ def test_without_airflow_the_defaults_are_used_and_that_is_said(monkeypatch):
     settings = read()
 
     assert settings.config == Config()
+    assert len(settings.problems) == 1
     assert "airflow.cfg cannot be read" in settings.problems[0]
 
 

@@ -29,12 +29,13 @@ def get_provider_info() -> dict[str, Any]:
 
 
 def _option(one: Knob) -> dict[str, Any]:
-    # A default that depends on other options is told in words: Airflow would take a text literally.
-    literal = one.default_text == one.kind.write(one.default)
+    # A default that depends on other options is told in words, for Airflow would take it literally.
+    value = one.kind.write(one.default)
+    literal = one.default_text == value
     return {
-        "description": one.text if literal else f"{one.text} Default: {one.default_text}",
+        "description": one.text if literal else f"{one.text} Empty: {one.default_text}.",
         "version_added": one.since,
         "type": one.kind.type,
         "example": one.example,
-        "default": one.default_text if literal else None,
+        "default": value,
     }

@@ -19,6 +19,7 @@ class Settings:
 
     config: Config
     problems: tuple[str, ...] = ()  # one sentence each, to be said once
+    moved: tuple[str, ...] = ()  # those of them that are about the ladder's order only
     # Option -> environment, airflow.cfg, default, or moved (to keep the ladder's order).
     sources: dict[str, str] = field(default_factory=dict)
 
@@ -33,7 +34,9 @@ def read(conf: Any = None) -> Settings:
     problems: list[str] = []
     if conf is None:
         try:
-            from airflow.configuration import conf
+            from airflow.configuration import conf as of_airflow
+
+            conf = of_airflow
         except Exception as error:  # noqa: BLE001 - a broken airflow.cfg raises many things
             problems.append(f"airflow.cfg cannot be read ({error!r}): defaults are used")
     in_file = _names_in_file(conf)
@@ -45,7 +48,7 @@ def read(conf: Any = None) -> Settings:
             continue
         try:
             text = conf.get(SECTION, name)
-            chosen[name] = parse(name, "" if text is None else str(text))
+            value = parse(name, "" if text is None else str(text))
         except ConfigError as error:
             problems.append(f"[{SECTION}] {error}; its default {KNOBS[name].default_text} is used")
         except Exception as error:  # noqa: BLE001 - AirflowConfigException, interpolation, a backend
@@ -54,20 +57,31 @@ def read(conf: Any = None) -> Settings:
                 f"its default {KNOBS[name].default_text} is used"
             )
         else:
-            sources[name] = "environment" if name in in_environment else "airflow.cfg"
+            if name in in_environment:
+                sources[name] = "environment"
+            elif value != KNOBS[name].default:
+                sources[name] = "airflow.cfg"
+            else:
+                # Airflow writes every default into the airflow.cfg that it makes: nobody chose those.
+                continue
+            chosen[name] = value
     problems += _strangers((in_file | in_environment) - KNOBS.keys())
     if chosen.get("incident_dir") is None:
         chosen["incident_dir"] = _default_incident_dir(conf, problems)
         sources["incident_dir"] = "default"
     asked = dict(chosen)
     try:
-        config, moved = Config.settle(chosen)
+        config, sentences = Config.settle(chosen)
     except ConfigError as error:  # not seen: every value was checked above
-        return Settings(Config(), (*problems, f"[{SECTION}] {error}; defaults are used"), sources)
+        return Settings(
+            Config(), (*problems, f"[{SECTION}] {error}; defaults are used"), (), sources
+        )
     for name, one in KNOBS.items():
         if getattr(config, name) != asked.get(name, one.default):
             sources[name] = "moved"
-    return Settings(config, (*problems, *(f"[{SECTION}] {sentence}" for sentence in moved)), sources)
+    return Settings(
+        config, (*problems, *(f"[{SECTION}] {sentence}" for sentence in sentences)), sources
+    )
 
 
 def _names_in_file(conf: Any) -> set[str]:
@@ -96,6 +110,8 @@ def _default_incident_dir(conf: Any, problems: list[str]) -> str | None:
     try:
         return os.path.join(conf.get("logging", "base_log_folder"), "watchdog_hook")
     except Exception as error:  # noqa: BLE001 - as above
+        if conf is None:  # said already
+            return None
         problems.append(
             f"[{SECTION}] incident_dir has no default here, for [logging] base_log_folder cannot be "
             f"read ({_first_line(error)}): no incident files are written"
