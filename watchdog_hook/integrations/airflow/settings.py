@@ -79,9 +79,8 @@ def read(conf: Any = None) -> Settings:
     for name, one in KNOBS.items():
         if getattr(config, name) != asked.get(name, one.default):
             sources[name] = "moved"
-    return Settings(
-        config, (*problems, *(f"[{SECTION}] {sentence}" for sentence in sentences)), sources
-    )
+    moved = tuple(f"[{SECTION}] {sentence}" for sentence in sentences)
+    return Settings(config, (*problems, *moved), moved, sources)
 
 
 def _names_in_file(conf: Any) -> set[str]:
