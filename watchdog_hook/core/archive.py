@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from watchdog_hook.core.model import (
     CallRecord,
@@ -20,8 +19,10 @@ from watchdog_hook.core.model import (
 )
 from watchdog_hook.core.text import from_utc, short_path, utc
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
 SCHEMA = 1
-T = TypeVar("T")
 
 
 def fingerprint(incident: Incident) -> str:
@@ -92,7 +93,7 @@ def to_json(incident: Incident) -> dict[str, Any]:
 
 
 def json_chunks(data: Mapping[str, Any]) -> Iterator[str]:
-    """Return JSON text piece by piece, one list item a line: a big one never blocks other threads for long."""
+    """Return JSON text piece by piece, one list item a line: a big one does not hold up other threads."""
     # One json.dumps of a thousand stacks runs in C from end to end without letting go of the interpreter.
     opening = "{\n"
     for key, value in data.items():
@@ -108,7 +109,7 @@ def json_chunks(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def from_json(data: Mapping[str, Any]) -> Incident:
-    """Return the incident of a JSON object. Unknown keys are ignored, missing or wrong ones are left empty."""
+    """Return the incident of a JSON object. Unknown keys are ignored; missing or wrong ones stay empty."""
     verdict = _mapping(data.get("verdict"))
     calls = _items(data.get("calls"))
     return Incident(

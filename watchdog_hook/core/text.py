@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
-from watchdog_hook.core.model import Frame
+if TYPE_CHECKING:
+    from watchdog_hook.core.model import Frame
 
 WIDTH = 300  # characters of a line, or of one logfmt value
 SENTENCE = 2000  # characters of a sentence

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from typing import TYPE_CHECKING
 
-from watchdog_hook.core.model import Frame, ThreadReading, ThreadStack
 from watchdog_hook.evidence import process, sockets, stacks, threads
-from watchdog_hook.evidence.process import Pressure
+
+if TYPE_CHECKING:
+    from watchdog_hook.core.model import Frame, ThreadReading, ThreadStack
+    from watchdog_hook.evidence.process import Pressure
 
 
 class Evidence:

@@ -32,7 +32,7 @@ def voluntary_switches(native_id: int, missed: dict[str, str]) -> int | None:
 
 
 def descriptor_waited_for(native_id: int, missed: dict[str, str]) -> int | None:
-    """Return the one stream socket that the thread's system call waits on; None if there is none, or several."""
+    """Return the one stream socket that the thread's system call waits on; None for none or several."""
     machine = os.uname().machine
     if machine not in _DIRECT:
         missed["system calls of threads"] = f"unknown machine {machine}"

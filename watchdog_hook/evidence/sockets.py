@@ -6,11 +6,14 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from watchdog_hook.core.model import Peer
 
-# struct tcp_info begins with eight bytes and then has 32-bit fields; tcpi_last_data_recv is the twelfth of them.
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# struct tcp_info: eight bytes, then 32-bit fields, of which tcpi_last_data_recv is the twelfth.
 _LAST_DATA_RECV = 52
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
 _CONNECTED = (1, 4, 5, 8)  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT
@@ -45,7 +48,7 @@ def peer_of(fd: int) -> Peer | None:
 
 def received_ago(fd: int) -> float | None:
     """
-    Return the seconds since the last byte of data came in on a TCP connection; None where the kernel does not say.
+    Return the seconds since the last byte came in on a TCP connection; None where the kernel does not say.
 
     On a connection that never received anything it is the time since the connection was set up.
     """

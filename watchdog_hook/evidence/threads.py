@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchdog_hook.core.model import ThreadReading
 from watchdog_hook.evidence import kernel, sockets, stacks
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 # Functions that wait on a socket while they are the leaf, by the module that defines them. Known modules
 # only: their locals can be looked at without running anybody's property.
 _SOCKET_LEAVES: dict[str, frozenset[str]] = {
     "ssl": frozenset(
-        "read write recv recv_into recvfrom recvfrom_into send sendall do_handshake connect connect_ex"
-        " _real_connect".split()
+        {
+            "read",
+            "write",
+            "recv",
+            "recv_into",
+            "recvfrom",
+            "recvfrom_into",
+            "send",
+            "sendall",
+            "do_handshake",
+            "connect",
+            "connect_ex",
+            "_real_connect",
+        }
     ),
-    "socket": frozenset("readinto write create_connection".split()),
+    "socket": frozenset({"readinto", "write", "create_connection"}),
     "http.client": frozenset({"send"}),
     "urllib3.util.connection": frozenset({"create_connection"}),
     "urllib3.util.wait": frozenset(
-        "wait_for_socket poll_wait_for_socket select_wait_for_socket do_poll".split()
+        {"wait_for_socket", "poll_wait_for_socket", "select_wait_for_socket", "do_poll"}
     ),
-    "urllib3.contrib.pyopenssl": frozenset("recv recv_into send sendall _send_until_done".split()),
-    "OpenSSL.SSL": frozenset("recv recv_into send sendall read write do_handshake connect".split()),
+    "urllib3.contrib.pyopenssl": frozenset(
+        {"recv", "recv_into", "send", "sendall", "_send_until_done"}
+    ),
+    "OpenSSL.SSL": frozenset(
+        {"recv", "recv_into", "send", "sendall", "read", "write", "do_handshake", "connect"}
+    ),
 }
 # A leaf here waits for many descriptors at once, or for a name server: never "the call's socket".
 _NEVER = ("asyncio", "selectors", "multiprocessing.connection", "concurrent.futures")

@@ -1,0 +1,1 @@
+"""What changes the process or leaves something behind. One deed a file; decisions are made elsewhere."""

@@ -1,0 +1,91 @@
+"""
+The door to Airflow. `install` is all that runs in every Airflow process; the rest waits for the scheduler.
+
+Entering `SchedulerJobRunner._execute` is the one moment that is certain to be the scheduler: after
+daemonisation, in the main thread, with logging and configuration loaded, in every version from 2.7 to 3.3.
+"""
+
+import sys
+
+SCHEDULER = "airflow.jobs.scheduler_job_runner"
+_MARK = "_watchdog_hook_wrapped"
+
+
+class _AfterImport:
+    """A finder that finds nothing itself: it has `then` called once a module has been imported."""
+
+    def __init__(self, name, then):  # type: (str, object) -> None
+        self.name = name
+        self._then = then
+
+    def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+        """Return the spec that the other finders have for our module; None for any other."""
+        if name != self.name:
+            return None
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            spec = None if finder is self or find is None else find(name, path, target)
+            if spec is not None:
+                self._follow(spec.loader)
+                return spec
+        return None
+
+    def _follow(self, loader):  # type: ignore[no-untyped-def]
+        execute = loader.exec_module
+
+        def exec_module(module):  # type: ignore[no-untyped-def]
+            execute(module)
+            self._then(module)
+
+        loader.exec_module = exec_module
+
+
+def install():  # type: () -> None
+    """Leave a hook for the scheduler's module, or wrap it if it is there already. Idempotent."""
+    module = sys.modules.get(SCHEDULER)
+    if module is not None:
+        wrap(module)
+    elif not any(getattr(finder, "name", None) == SCHEDULER for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport(SCHEDULER, wrap))
+
+
+def wrap(module):  # type: ignore[no-untyped-def]
+    """Arm around `SchedulerJobRunner._execute`. Never raises: the module has to import."""
+    try:
+        runner = module.SchedulerJobRunner
+        original = runner._execute
+        if getattr(original, _MARK, False):
+            return
+        import functools
+
+        @functools.wraps(original)
+        def _execute(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+            armed = _safely("arm", self)
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                if armed is not None:
+                    _safely("disarm", armed)
+
+        setattr(_execute, _MARK, True)
+        runner._execute = _execute
+    except Exception:  # noqa: BLE001
+        _say_off("wrap")
+
+
+def _safely(name, argument):  # type: ignore[no-untyped-def]
+    try:
+        from watchdog_hook.integrations.airflow import scheduler
+
+        return getattr(scheduler, name)(argument)
+    except Exception:  # noqa: BLE001
+        _say_off(name)
+        return None
+
+
+def _say_off(part):  # type: (str) -> None
+    import logging
+
+    logging.getLogger("watchdog_hook").exception(
+        'watchdog_hook: event=part_off part=%s outcome="not armed; Airflow is not affected"', part
+    )

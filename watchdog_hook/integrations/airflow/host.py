@@ -1,0 +1,111 @@
+"""What only Airflow knows: its metrics, its secrets masker, its versions, who waits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from watchdog_hook.watchdog import Host
+
+if TYPE_CHECKING:
+    from watchdog_hook.integrations.airflow.kubernetes_executor import KubernetesExecutors
+    from watchdog_hook.integrations.kubernetes import ApiCalls
+
+# Tokens that no masker was told of: a JSON web token, and what follows the word Bearer.
+TOKENS = re.compile(r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*|(?<=[Bb]earer )\S+")
+PREFIX = "watchdog_hook."
+
+
+class AirflowHost(Host):
+    """Everything is imported in the main thread at arming time: the watchdog's thread imports nothing."""
+
+    def __init__(self, runner: Any, executors: list[Any]) -> None:
+        self.job_id = str(runner.job.id) if getattr(runner.job, "id", None) is not None else None
+        self._executors = executors
+        self._stats = _stats()
+        self._redact = _redactor()
+        self._versions = _versions()
+        self.calls: ApiCalls | None = None
+        self.kubernetes: KubernetesExecutors | None = None
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of Airflow, its Kubernetes provider and its client."""
+        return self._versions
+
+    def mask(self, text: str) -> str:
+        """Return the text without the secrets that Airflow knows, and without anything like a token."""
+        return TOKENS.sub("***", self._redact(text))
+
+    def waiting(self) -> int | None:
+        """Return how many task instances wait in the executors, read without a call to anybody."""
+        queued = sum(len(getattr(executor, "queued_tasks", ())) for executor in self._executors)
+        in_kubernetes = self.kubernetes.recoveries if self.kubernetes else ()
+        return queued + sum(recovery.jobs.waiting for recovery in in_kubernetes)
+
+    def gauge(self, name: str, value: float) -> None:
+        """Send a gauge."""
+        self._stats.gauge(PREFIX + name, value)
+
+    def incr(self, name: str, tags: dict[str, str] | None = None) -> None:
+        """Count one."""
+        self._stats.incr(PREFIX + name, tags=tags)
+
+    def timing(self, name: str, seconds: float) -> None:
+        """Send a duration; as a timedelta, since a number's unit depends on version and setting."""
+        self._stats.timing(PREFIX + name, timedelta(seconds=seconds))
+
+    def breaker_open(self) -> bool:
+        """Tell whether an API server is being left alone."""
+        return any(not server.breaker.allows for server in self._servers())
+
+    def tick(self, now: float) -> None:
+        """Have the servers that are left alone probed."""
+        for server in self._servers():
+            server.tick(now)
+
+    def working(self) -> bool:
+        """Tell whether a probe is setting up its connection, with OpenSSL's locks."""
+        return any(server.probing for server in self._servers())
+
+    def _servers(self) -> Any:
+        return self.calls.servers if self.calls else ()
+
+
+def _stats() -> Any:
+    try:
+        from airflow.observability import stats  # 3.3
+
+        return stats
+    except ImportError:
+        from airflow.stats import Stats
+
+        return Stats
+
+
+def _redactor() -> Callable[[str], str]:
+    for name in (
+        "airflow._shared.secrets_masker",
+        "airflow.sdk.execution_time.secrets_masker",
+        "airflow.utils.log.secrets_masker",
+    ):
+        try:
+            module = __import__(name, fromlist=["redact"])
+            redact = module.redact
+        except (ImportError, AttributeError):
+            continue
+        return lambda text, redact=redact: str(redact(text))  # type: ignore[misc]
+    return lambda text: text
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("apache-airflow", "apache-airflow-providers-cncf-kubernetes", "kubernetes", "urllib3"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

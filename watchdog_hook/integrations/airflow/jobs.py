@@ -1,0 +1,93 @@
+"""What is known of an executor's jobs between two attempts at their pods. Bookkeeping only: no call, no clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Attempt:
+    """A creation whose outcome is unknown. The name is kept so that the server itself refuses a second pod."""
+
+    name: str
+    namespace: str
+    failures: int = 0  # counted against requeue_limit
+    answers: int = 0  # the server's, when the last attempt ended
+    seen: bool = False  # the watcher reported the pod: it exists
+
+
+class Jobs:
+    """The jobs in one task queue, and the attempts whose outcome is unknown."""
+
+    def __init__(self) -> None:
+        self._queued: Counter[Hashable] = Counter()
+        self._attempts: dict[Hashable, Attempt] = {}
+        self._ours: set[Hashable] = set()  # keys whose newest job was put back by us
+
+    # --- the queue ------------------------------------------------------------------------------
+
+    def put(self, key: Hashable, *, ours: bool = False) -> None:
+        """A job of this key went into the queue; `ours`: we put it back."""
+        self._queued[key] += 1
+        (self._ours.add if ours else self._ours.discard)(key)
+
+    def taken(self, key: Hashable) -> None:
+        """A job of this key came out of the queue."""
+        self._queued[key] -= 1
+        if self._queued[key] <= 0:
+            del self._queued[key]
+
+    def outdated(self, key: Hashable) -> bool:
+        """Tell whether a newer job of this key waits. The queue is first in, first out."""
+        return self._queued[key] > 0
+
+    def put_back(self, key: Hashable) -> bool:
+        """Tell whether the job of this key that came out last had been put back by us."""
+        return key in self._ours
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs are in the queue."""
+        return sum(self._queued.values())
+
+    # --- attempts -------------------------------------------------------------------------------
+
+    def attempt(self, key: Hashable) -> Attempt | None:
+        """Return the attempt of this key whose outcome is unknown."""
+        return self._attempts.get(key)
+
+    def unknown(self, key: Hashable, name: str, namespace: str, answers: int) -> int:
+        """
+        An attempt ended without an answer. Return how many count against the limit.
+
+        One counts only if the server answered something else since the one before: a server that is
+        silent for everybody is not this job's fault.
+        """
+        attempt = self._attempts.get(key)
+        if attempt is None or attempt.name != name:
+            attempt = self._attempts[key] = Attempt(name, namespace, failures=1, answers=answers)
+        else:
+            if answers > attempt.answers:
+                attempt.failures += 1
+            attempt.answers = answers
+        return attempt.failures
+
+    def settled(self, key: Hashable) -> None:
+        """The outcome is known, or does not matter any more: an answer came, or the key was queued anew."""
+        self._attempts.pop(key, None)
+        self._ours.discard(key)
+
+    def pod_seen(self, name: str) -> None:
+        """The watcher reported a pod. If it is one of ours with an unknown outcome, it was created."""
+        for attempt in self._attempts.values():
+            if attempt.name == name:
+                attempt.seen = True
+
+
+def key_of(job: Any) -> Hashable:
+    """Return the task instance key of a job: a tuple up to provider 9.x, a dataclass from 10.x on."""
+    key: Hashable = job.key if hasattr(job, "key") else job[0]
+    return key

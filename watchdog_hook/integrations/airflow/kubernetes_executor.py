@@ -1,0 +1,516 @@
+"""
+The KubernetesExecutor comes back from a call without an answer: no task lost, no pod created twice.
+
+A creation without an answer has an unknown outcome. The job goes back on the task queue, and the next attempt
+uses the same pod name: if the first was applied after all, the API server itself refuses the second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from watchdog_hook.integrations.airflow.adoption import Adoptions
+from watchdog_hook.integrations.airflow.jobs import Jobs, key_of
+from watchdog_hook.integrations.airflow.task_instances import Standing, standing
+from watchdog_hook.integrations.kubernetes import ApiCalls, Server, StuckApiCall
+from watchdog_hook.integrations.patch import entry
+
+if TYPE_CHECKING:
+    from watchdog_hook.integrations.patch import Patches
+    from watchdog_hook.watchdog import Watchdog
+
+MODULE = "airflow.providers.cncf.kubernetes.executors.kubernetes_executor"
+OWED_PER_LOOP = 8  # deletions and patches of finished pods made good in one loop
+SKIP = 2.0  # seconds for which an open breaker keeps the executor from creating pods; renewed each loop
+
+# What tells that a pod is that of our job and no other; the last only where the provider sets it.
+IDENTITY = ("dag_id", "task_id", "run_id", "try_number", "map_index", "ti_id")
+
+
+class OutcomeUnknown(BaseException):
+    """
+    A creation ended without an answer. Never leaves `run_next`.
+
+    Not an Exception: the provider logs the whole pod for those, on Airflow 3 with the workload's token.
+    """
+
+    def __init__(self, error: BaseException, name: str, namespace: str) -> None:
+        self.error = error
+        self.name = name
+        self.namespace = namespace
+        super().__init__()
+
+
+class Recovery:
+    """What is kept beside one executor."""
+
+    def __init__(self, dog: Watchdog, calls: ApiCalls, executor: Any) -> None:
+        self._dog = dog
+        self._calls = calls
+        self.executor = executor
+        self.jobs = Jobs()
+        self.adoptions = Adoptions(dog, executor)
+        self.server: Server = calls.own(executor.kube_client.api_client)
+        self.creating: Any = None  # the key whose pod is being created
+        self.changing_state = False  # inside _change_state, whose failures go back into the queue it drains
+        self.owed: dict[tuple[str, str], str] = {}  # (namespace, pod): the method that got no answer
+        self.batch: dict[Any, tuple[str, str, dict[str, Any]]] = {}  # what is created in one event loop
+        self._follow_queue(executor.task_queue)
+        create = executor.kube_client.create_namespaced_pod
+        executor.kube_client.create_namespaced_pod = self._creator(create)
+
+    def _follow_queue(self, queue: Any) -> None:
+        """Count jobs in and out. On the proxy itself: only this process uses it."""
+        put, get = queue.put, queue.get_nowait
+        fail, jobs = self._dog.fail, self.jobs
+        self.put_back_raw = put
+
+        def counted_put(job: Any, *args: Any, **kwargs: Any) -> Any:
+            fail.run("jobs", lambda: jobs.put(key_of(job)))
+            return put(job, *args, **kwargs)
+
+        def counted_get() -> Any:
+            job = get()
+            fail.run("jobs", lambda: jobs.taken(key_of(job)))
+            return job
+
+        queue.put, queue.get_nowait = counted_put, counted_get
+
+    # --- creation -------------------------------------------------------------------------------
+
+    def run_next(self, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Stand in for `AirflowKubernetesScheduler.run_next`."""
+        job = args[0] if args else kwargs["next_job"]
+        key = key_of(job)
+        if not self._may_start(job, key):
+            return None
+        self.creating = key
+        try:
+            result = wrapped(*args, **kwargs)
+        except OutcomeUnknown as unknown:
+            self._put_back_safely(job, key, unknown)
+            return None
+        except Exception:
+            self.jobs.settled(key)  # an answer, or a pod that cannot be built: Airflow's to handle
+            raise
+        finally:
+            self.creating = None
+        self.jobs.settled(key)
+        return result
+
+    def _may_start(self, job: Any, key: Any) -> bool:
+        """Tell whether a pod for this job should be created now; where not, the job has been dealt with."""
+        if self.jobs.outdated(key):
+            self._drop(key, "a newer job of this task instance waits", forget=False)
+            return False
+        ours, attempt = self.jobs.put_back(key), self.jobs.attempt(key)
+        if ours and attempt is not None and attempt.seen:
+            self.jobs.settled(key)
+            self._dog.note(
+                "created_already", ti=ti_text(key), pod=attempt.name, outcome="seen by the watcher"
+            )
+            return False
+        if not self.server.allows():
+            self._queue(job, key, ours=ours)
+            return False
+        if not ours:
+            return True
+        try:
+            found = standing(key, self.executor.job_id)
+        except Exception:  # noqa: BLE001 - a database that does not answer is no reason to lose or double a task
+            self._queue(job, key, ours=True)
+            self._dog.note("requeued", ti=ti_text(key), outcome="database did not answer")
+            return False
+        if found is Standing.OURS:
+            return True
+        if found is Standing.NOT_OURS:
+            self.executor.running.discard(key)
+        self._drop(key, found.value)
+        return False
+
+    def _put_back_safely(self, job: Any, key: Any, unknown: OutcomeUnknown) -> None:
+        try:
+            self._put_back(job, key, unknown)
+        except Exception:  # noqa: BLE001 - a mistake of ours must not lose the job
+            self._dog.fail.broke("requeue")
+            if not self.jobs.outdated(key):
+                self._queue(job, key, ours=True)
+
+    def _put_back(self, job: Any, key: Any, unknown: OutcomeUnknown) -> None:
+        error = unknown.error
+        failures = self.jobs.unknown(key, unknown.name, unknown.namespace, self.server.answers)
+        limit = self._dog.config.requeue_limit
+        fields = {
+            "incident": getattr(error, "incident", None),
+            "call": getattr(error, "call", None),
+            "peer": str(self.server.peer),
+            "age_s": getattr(error, "age_s", None),
+            "ti": ti_text(key),
+            "pod": unknown.name,
+        }
+        if failures > limit:
+            self.jobs.settled(key)
+            self._dog.note(
+                "dropped",
+                **fields,
+                action="fail the task",
+                outcome=f"no answer to {failures} attempts, while the server answered others",
+            )
+            self.executor.fail(key, error)
+            return
+        self._queue(job, key, ours=True)
+        self._dog.note(
+            "requeued",
+            **fields,
+            action="put back on the task queue, same pod name",
+            outcome=getattr(error, "why", "broken"),
+        )
+        self._dog.count("requeues")
+
+    def _queue(self, job: Any, key: Any, *, ours: bool) -> None:
+        self.put_back_raw(job)
+        self.jobs.put(key, ours=ours)
+
+    def _drop(self, key: Any, why: str, *, forget: bool = True) -> None:
+        if forget:
+            self.jobs.settled(key)
+        self._dog.note("dropped", ti=ti_text(key), action="no pod is created", outcome=why)
+
+    def _creator(self, create: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what stands in for `create_namespaced_pod` of the executor's own client object."""
+
+        def create_namespaced_pod(*args: Any, **kwargs: Any) -> Any:
+            body = kwargs.get("body")
+            if self.creating is None or not isinstance(body, dict):
+                return create(*args, **kwargs)
+            return guarded(create, None, args, kwargs)
+
+        def first_or_again(wrapped: Any, _: Any, args: Any, kwargs: Any) -> Any:
+            metadata = kwargs["body"]["metadata"]
+            return self._create(wrapped, args, kwargs, metadata, kwargs.get("namespace", ""))
+
+        guarded = entry("create_namespaced_pod", first_or_again, self._dog.fail)
+        return create_namespaced_pod
+
+    def _create(
+        self,
+        create: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        metadata: dict[str, Any],
+        namespace: str,
+    ) -> Any:
+        from kubernetes.client import ApiException
+
+        attempt, fresh = self.jobs.attempt(self.creating), metadata["name"]
+        if attempt is not None and attempt.namespace == namespace:
+            metadata["name"] = attempt.name
+        try:
+            return create(*args, **kwargs)
+        except StuckApiCall as error:
+            raise OutcomeUnknown(error, metadata["name"], namespace) from error
+        except ApiException as error:
+            if attempt is None or error.status != 409 or metadata["name"] == fresh:
+                raise
+            pod = self._answer_to_conflict(error, attempt.name, namespace, metadata)
+            if pod is not None:
+                return pod
+        metadata["name"] = fresh
+        try:
+            return create(*args, **kwargs)
+        except StuckApiCall as error:
+            raise OutcomeUnknown(error, fresh, namespace) from error
+
+    def _answer_to_conflict(
+        self, conflict: Exception, name: str, namespace: str, metadata: dict[str, Any]
+    ) -> Any:
+        """
+        Return the pod that has our name already, if it is ours; None if it is another's.
+
+        Raises OutcomeUnknown when that cannot be told now: the job goes back, and the name is kept.
+        """
+        from kubernetes.client import ApiException
+
+        arguments = self.executor.kube_config.kube_client_request_args or {}
+        try:
+            pod = self.executor.kube_client.read_namespaced_pod(name, namespace, **arguments)
+        except (StuckApiCall, ApiException) as error:
+            # Not found: it was deleted in between, and the next attempt finds out.
+            raise OutcomeUnknown(error, name, namespace) from conflict
+        if not same_pod(pod.metadata.labels or {}, metadata.get("labels") or {}):
+            self._dog.note(
+                "dropped",
+                ti=ti_text(self.creating),
+                pod=name,
+                action="a fresh pod name is used",
+                outcome="another pod has that name",
+            )
+            return None
+        if pod.metadata.deletion_timestamp is not None:
+            raise OutcomeUnknown(conflict, name, namespace)
+        phase = pod.status.phase if pod.status else None
+        self._dog.note(
+            "created_already",
+            ti=ti_text(self.creating),
+            pod=name,
+            outcome=f"phase {phase}"
+            + ("" if phase in ("Pending", "Running", None) else ", left to the watcher"),
+        )
+        return pod
+
+    # --- creation through asyncio ---------------------------------------------------------------
+
+    def run_next_batch(self, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """
+        Stand in for `run_next_batch`, whose requests run in an event loop of the main thread.
+
+        No signal goes there: it would leave requests running behind our back. Its calls get a timeout instead.
+        """
+        jobs = list(args[0] if args else kwargs["next_jobs"])
+        results, starting = [], []
+        last = {key_of(job): index for index, job in enumerate(jobs)}
+        for index, job in enumerate(jobs):
+            key = key_of(job)
+            if last[key] != index:
+                self._drop(key, "a newer job of this task instance waits", forget=False)
+                results.append((job, None))
+            elif self._may_start(job, key):
+                starting.append(job)
+            else:
+                results.append((job, None))
+        if not starting:
+            return results
+        self.batch = {}
+        with self._time_limit():
+            outcomes = wrapped(starting)
+        for job, error in outcomes:
+            results.append((job, self._outcome(job, error)))
+        return results
+
+    @contextlib.contextmanager
+    def _time_limit(self) -> Iterator[None]:
+        config, before = self.executor.kube_config, self.executor.kube_config.kube_client_request_args
+        limit = self.server.breaker.limit or self._dog.config.interrupt_after
+        given = before or {}
+        if given.get("_request_timeout") is None:
+            config.kube_client_request_args = {**given, "_request_timeout": limit}
+        try:
+            yield
+        finally:
+            config.kube_client_request_args = before
+
+    def name_pod(self, job: Any, pod: Any) -> Any:
+        """Give a pod that is built for a batch the name of the attempt before, and note what it is."""
+        key = key_of(job)
+        attempt, metadata = self.jobs.attempt(key), pod.metadata
+        if attempt is not None and attempt.namespace == metadata.namespace:
+            metadata.name = attempt.name
+        self.batch[key] = (metadata.name, metadata.namespace, {"labels": metadata.labels})
+        return pod
+
+    def _outcome(self, job: Any, error: Exception | None) -> Exception | None:
+        """Return what the executor is to be told of one creation of a batch; None: nothing is left to do."""
+        key = key_of(job)
+        named = self.batch.get(key)
+        if error is None or named is None:
+            self.jobs.settled(key)
+            if error is None:
+                self.server.answered()
+            return error
+        name, namespace, metadata = named
+        if is_broken_async(error):
+            self.server.failed()
+            if not self._dog.config.requeue_connection_errors and not isinstance(error, TimeoutError):
+                return error
+            self._put_back_safely(job, key, OutcomeUnknown(error, name, namespace))
+            return None
+        self.server.answered()
+        attempt = self.jobs.attempt(key)
+        if attempt is not None and getattr(error, "status", None) == 409:
+            self.creating = key
+            try:
+                pod = self._answer_to_conflict(error, name, namespace, metadata)
+            except OutcomeUnknown as unknown:
+                self._put_back_safely(job, key, unknown)
+                return None
+            finally:
+                self.creating = None
+            self.jobs.settled(key)
+            if pod is None:
+                self._queue(job, key, ours=True)  # the next attempt takes a fresh name
+            return None
+        self.jobs.settled(key)
+        return error
+
+    # --- the rest of the loop -------------------------------------------------------------------
+
+    def before_heartbeat(self) -> None:
+        """Have pod creation wait while the server is left alone; make good what is owed once it answers."""
+        if not self.server.allows():
+            if hasattr(self.executor, "create_pods_after"):
+                until = datetime.now() + timedelta(seconds=SKIP)  # noqa: DTZ005 - as the executor compares it
+                after = self.executor.create_pods_after
+                if after is None or after < until:
+                    self.executor.create_pods_after = until
+            return
+        for (namespace, pod), method in list(self.owed.items())[:OWED_PER_LOOP]:
+            del self.owed[namespace, pod]
+            self.finish_pod(
+                getattr(self.executor.kube_scheduler, method), pod_name=pod, namespace=namespace
+            )
+
+    def finish_pod(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """
+        Delete or patch a finished pod; without an answer it is owed, and the task's state changes all the same.
+
+        `_change_state` puts a failed result back into the very queue that `sync` is draining, so with a mute
+        server one `sync` would never end.
+        """
+        lost = object()
+        given = dict(zip(("pod_name", "namespace"), args, strict=False)) | kwargs
+        if self._calls.boundary(method.__name__, lost, method, args, kwargs) is lost:
+            self.owed[given["namespace"], given["pod_name"]] = method.__name__
+
+
+class KubernetesExecutors:
+    """The patches of the provider's classes, and the `Recovery` of each executor that was started."""
+
+    def __init__(self, dog: Watchdog, calls: ApiCalls) -> None:
+        self._dog = dog
+        self._calls = calls
+        self.recoveries: list[Recovery] = []
+
+    def patch(self, patches: Patches) -> None:
+        """Wrap what is there of the provider's version."""
+        from airflow.providers.cncf.kubernetes.executors.kubernetes_executor import (
+            KubernetesExecutor as Executor,
+        )
+        from airflow.providers.cncf.kubernetes.executors.kubernetes_executor_utils import (
+            AirflowKubernetesScheduler as Scheduler,
+        )
+
+        patches.wrap(Executor, "start", self._started)
+        patches.wrap(Executor, "execute_async", self._queued_anew)
+        patches.wrap(Executor, "_change_state", self._change_state)
+        patches.wrap(Executor, "try_adopt_task_instances", self._adopt_all)
+        patches.wrap(Executor, "adopt_launched_task", self._adopt_one)
+        patches.wrap(Scheduler, "run_next", self._on("run_next"))
+        patches.wrap(Scheduler, "run_next_batch", self._on("run_next_batch"))
+        patches.wrap(Scheduler, "_build_pod_request", self._build_pod_request)
+        patches.wrap(Scheduler, "process_watcher_task", self._watcher_task)
+        for name in ("delete_pod", "patch_pod_executor_done"):
+            patches.wrap(Scheduler, name, self._finish_pod)
+
+    def of(self, instance: Any) -> Recovery | None:
+        """Return the recovery of an executor or of its AirflowKubernetesScheduler."""
+        if not self._calls.active:
+            return None
+        for recovery in self.recoveries:
+            executor = recovery.executor
+            if instance is executor or instance is executor.kube_scheduler:
+                return recovery
+        return None
+
+    def _started(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        result = wrapped(*args, **kwargs)
+        recovery = self._dog.fail.run("recovery", Recovery, self._dog, self._calls, instance)
+        if recovery is not None:
+            self.recoveries.append(recovery)
+        return result
+
+    def _queued_anew(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        recovery = self.of(instance)
+        key = kwargs.get("key", args[0] if args else None)
+        if recovery is not None and key is not None:
+            self._dog.fail.run("jobs", recovery.jobs.settled, key)
+        return wrapped(*args, **kwargs)
+
+    def _on(self, method: str) -> Any:
+        def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+            recovery = self.of(instance)
+            if recovery is None:
+                return wrapped(*args, **kwargs)
+            return getattr(recovery, method)(wrapped, args, kwargs)
+
+        return wrapper
+
+    def _build_pod_request(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        pod = wrapped(*args, **kwargs)
+        recovery = self.of(instance)
+        if recovery is None or recovery.creating is not None:
+            return pod  # one at a time: the name is given at create_namespaced_pod
+        job = args[0] if args else kwargs["next_job"]
+        return self._dog.fail.run("name", recovery.name_pod, job, pod) or pod
+
+    def _watcher_task(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        recovery = self.of(instance)
+        if recovery is not None:
+            event = args[0] if args else kwargs["task"]
+            name = event.pod_name if hasattr(event, "pod_name") else event[0]
+            self._dog.fail.run("jobs", recovery.jobs.pod_seen, name)
+        return wrapped(*args, **kwargs)
+
+    def _change_state(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        recovery = self.of(instance)
+        if recovery is None:
+            return wrapped(*args, **kwargs)
+        recovery.changing_state = True
+        try:
+            return wrapped(*args, **kwargs)
+        finally:
+            recovery.changing_state = False
+
+    def _finish_pod(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        recovery = self.of(instance)
+        # In revoke_task the exception goes on up: absorbed there, the task would be rescheduled
+        # beside its old pod.
+        if recovery is None or not recovery.changing_state:
+            return wrapped(*args, **kwargs)
+        return recovery.finish_pod(wrapped, *args, **kwargs)
+
+    def _adopt_all(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        recovery = self.of(instance)
+        if recovery is None:
+            return wrapped(*args, **kwargs)
+        return recovery.adoptions.adopt_all(wrapped, args, kwargs)
+
+    def _adopt_one(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        recovery = self.of(instance)
+        if recovery is None:
+            return wrapped(*args, **kwargs)
+        return recovery.adoptions.adopt_one(wrapped, args, kwargs)
+
+
+def same_pod(found: dict[str, str], wanted: dict[str, str]) -> bool:
+    """Tell by their labels whether two pods are of the same try of the same task instance."""
+    return all(found.get(name) == wanted.get(name) for name in IDENTITY) and "dag_id" in found
+
+
+def is_broken_async(error: BaseException) -> bool:
+    """Tell whether a call of the asyncio client ended without an answer."""
+    import asyncio
+
+    import aiohttp
+
+    return isinstance(
+        error,
+        (
+            asyncio.TimeoutError,
+            TimeoutError,
+            aiohttp.ServerDisconnectedError,
+            aiohttp.ClientOSError,
+            aiohttp.ClientPayloadError,
+            aiohttp.ServerTimeoutError,
+        ),
+    ) and not isinstance(error, (aiohttp.ClientSSLError, aiohttp.ClientProxyConnectionError))
+
+
+def ti_text(key: Any) -> str:
+    """Return a task instance's key for a log line."""
+    if not hasattr(key, "dag_id"):
+        return str(getattr(key, "id", key))
+    mapped = f"[{key.map_index}]" if getattr(key, "map_index", -1) >= 0 else ""
+    return f"{key.dag_id}.{key.task_id}{mapped} {key.run_id} try {key.try_number}"

@@ -1,0 +1,124 @@
+"""Arms the watchdog where the scheduler's loop begins, and takes everything off again where it ends."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from watchdog_hook.core.report import log_line
+from watchdog_hook.integrations.airflow import settings
+from watchdog_hook.integrations.airflow.host import AirflowHost
+from watchdog_hook.integrations.airflow.kubernetes_executor import MODULE, KubernetesExecutors
+from watchdog_hook.integrations.airflow.loop import Loop, executors_of
+from watchdog_hook.integrations.kubernetes import ApiCalls
+from watchdog_hook.integrations.patch import Patches
+from watchdog_hook.watchdog import Watchdog
+
+log = logging.getLogger("watchdog_hook")
+
+
+@dataclass
+class Armed:
+    """What has to be taken off again."""
+
+    dog: Watchdog
+    patches: Patches
+
+
+def arm(runner: Any) -> Armed | None:
+    """Read the settings, put the wrappers on, start the watchdog. None when it is switched off."""
+    found = settings.read()
+    for problem in found.problems:
+        log.error("%s", log_line("bad_setting", outcome=problem))
+    if not found.config.enabled:
+        return None
+    executors = executors_of(runner)
+    host = AirflowHost(runner, executors)
+    dog = Watchdog(found.config, host=host)
+    patches = Patches(dog.fail)
+    try:
+        if not _patch(dog, patches, runner, executors, host):
+            log.error(
+                "%s",
+                log_line(
+                    "part_off",
+                    part="beat",
+                    outcome="not armed: this Airflow's scheduler has no _do_scheduling",
+                    **_named(host),
+                ),
+            )
+            patches.remove()
+            return None
+        dog.start()
+    except BaseException:
+        patches.remove()
+        raise
+    log.info(
+        "%s",
+        log_line(
+            "armed",
+            dump_after=found.config.dump_after,
+            interrupt=",".join(found.config.interrupt) or "off",
+            interrupt_after=found.config.interrupt_after,
+            executors=",".join(type(executor).__name__ for executor in executors),
+            incident_dir=found.config.incident_dir,
+            **_named(host),
+        ),
+    )
+    return Armed(dog, patches)
+
+
+def disarm(armed: Armed) -> None:
+    """Stop the watchdog and put every original back."""
+    armed.dog.stop()
+    armed.patches.remove()
+    log.info("%s", log_line("disarmed"))
+
+
+def _patch(
+    dog: Watchdog, patches: Patches, runner: Any, executors: list[Any], host: AirflowHost
+) -> bool:
+    calls = None
+    if MODULE in sys.modules or "kubernetes.client" in sys.modules:
+        calls = dog.fail.run("kubernetes", _patch_calls, dog, patches)
+    host.calls = calls
+    may = dog.config.may_interrupt
+    loop = Loop(dog, calls if may else None)
+    if not loop.patch(patches, runner, executors):
+        return False
+    if calls is not None and may and MODULE in sys.modules:
+        kubernetes = host.kubernetes = KubernetesExecutors(dog, calls)
+        dog.fail.run("recovery", kubernetes.patch, patches)
+
+        def before_heartbeat(executor: Any) -> None:
+            recovery = kubernetes.of(executor)
+            if recovery is not None:
+                recovery.before_heartbeat()
+
+        loop.before_heartbeat = before_heartbeat
+
+    def forget() -> None:
+        patches.quiet()
+        if calls is not None:
+            calls.active = False
+
+    dog.on_forget(forget)
+    return True
+
+
+def _patch_calls(dog: Watchdog, patches: Patches) -> ApiCalls:
+    from kubernetes.client.rest import RESTClientObject
+
+    calls = ApiCalls(dog)
+    patches.wrap(RESTClientObject, "request", calls.request)
+    return calls
+
+
+def _named(host: AirflowHost) -> dict[str, str]:
+    known = host.versions()
+    return {
+        "airflow": known.get("apache-airflow", "?"),
+        "provider": known.get("apache-airflow-providers-cncf-kubernetes", "none"),
+    }

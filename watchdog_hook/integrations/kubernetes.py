@@ -1,0 +1,344 @@
+"""Calls of the Kubernetes client: each in the book, those of an executor guarded, a silent server left alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import urllib3
+
+from watchdog_hook.core.breaker import Breaker, Gate
+from watchdog_hook.core.model import Call, InFlight, Peer, StuckCallTimeout
+
+if TYPE_CHECKING:
+    from watchdog_hook.watchdog import Watchdog
+
+PROBE_TIMEOUT = (2.0, 3.0)  # seconds to connect, and to answer
+
+
+class StuckApiCall(StuckCallTimeout, urllib3.exceptions.HTTPError):
+    """
+    A Kubernetes API call of the executor that got no answer: interrupted, broken off or not made at all.
+
+    An HTTPError, so that whoever handles those sees one; neither a timeout nor a protocol or connection
+    error, which urllib3 retries, nor an ApiException, whose body the client decodes.
+    """
+
+    why = "silent"  # silent: interrupted; broken: the connection ended; refused: not made, the breaker is open
+
+    def __str__(self) -> str:
+        if self.why == "silent":
+            return super().__str__()
+        return f"{self.call}: " + (
+            f"connection broke after {self.age_s:.0f} s; outcome unknown"
+            if self.why == "broken"
+            else "not made: the API server is left alone for a while"
+        )
+
+
+class Server:
+    """
+    One API server as an executor's client sees it. Written by the executor's thread only.
+
+    The probe's thread leaves its result in `probed`, which that thread picks up: no lock is needed.
+    """
+
+    def __init__(self, dog: Watchdog, api_client: Any) -> None:
+        self.peer = Peer(*_peer(str(api_client.configuration.host)))
+        self.answers = 0
+        self._dog = dog
+        self._configuration = api_client.configuration
+        self.breaker = Breaker(dog.config.breaker_after, dog.config.breaker_open_for)
+        self._probed: bool | None = None
+        self._probe: threading.Thread | None = None
+        self._probing = False
+
+    def allows(self) -> bool:
+        """Tell whether a guarded call may be made now."""
+        if self._probed is not None:
+            answered, self._probed = self._probed, None
+            self.breaker = self.breaker.probed(answered, self._dog.now)
+        return self.breaker.allows
+
+    def failed(self) -> None:
+        """A guarded call was interrupted or its connection broke."""
+        before, self.breaker = self.breaker, self.breaker.failed(self._dog.now)
+        if self.breaker.gate is Gate.OPEN and before.gate is not Gate.OPEN:
+            self._dog.note(
+                "breaker_open",
+                peer=str(self.peer),
+                action="pod creation waits; the server is probed with GET /version",
+                failures=self.breaker.failures,
+                open_s=self.breaker.length,
+            )
+
+    def answered(self) -> None:
+        """The server answered a call, whatever it said."""
+        self.answers += 1
+        before, self.breaker = self.breaker, self.breaker.answered()
+        if before.gate is not Gate.CLOSED:
+            self._dog.note(
+                "breaker_closed", peer=str(self.peer), open_s=self._dog.now - before.since
+            )
+
+    def tick(self, now: float) -> None:
+        """Start the probe when it is due. Called by the watchdog's thread."""
+        if self._probed is not None or not self.breaker.probe_due(now):
+            return
+        if self._probe is None or not self._probe.is_alive():
+            self._probe = threading.Thread(
+                target=self._ask, name="watchdog-hook-probe", daemon=True
+            )
+            self._probe.start()
+
+    @property
+    def probing(self) -> bool:
+        """Whether the probe is setting up its connection: a time at which a fork should wait."""
+        return self._probing
+
+    def _ask(self) -> None:
+        import copy
+
+        from kubernetes import client
+
+        self._probing = True
+        try:
+            configuration = copy.copy(self._configuration)
+            configuration.retries = False
+            api_client = client.ApiClient(configuration)
+            self._probing = False
+            try:
+                client.VersionApi(api_client).get_code(_request_timeout=PROBE_TIMEOUT)
+                answered = True
+            except client.ApiException as error:
+                answered = bool(error.status)  # 401 and 403 are answers too; 0 is a broken connection
+            finally:
+                api_client.rest_client.pool_manager.clear()
+        except Exception:  # noqa: BLE001 - whatever it was, the server did not answer
+            answered = False
+        finally:
+            self._probing = False
+        self._probed = answered
+
+
+class ApiCalls:
+    """
+    Wraps `RESTClientObject.request`: the one place every synchronous call of the client goes through.
+
+    A call is guarded, and only then ever interrupted or refused, when one of our boundaries is above it on
+    the executor's thread and the client is the executor's own. A call that a pod_mutation_hook, a plugin or a
+    listener makes is in the book and never touched: nothing above it would know what to do.
+    """
+
+    def __init__(self, dog: Watchdog) -> None:
+        self._dog = dog
+        self._servers: dict[int, Server] = {}  # by id of the rest client, which `_clients` keeps alive
+        self._clients: list[Any] = []
+        self._thread = threading.get_ident()
+        self.depth = 0  # of boundaries above, on the executor's thread
+        self.active = True
+
+    def own(self, api_client: Any) -> Server:
+        """Take a client as an executor's own, and return its server."""
+        rest = api_client.rest_client
+        if id(rest) not in self._servers:
+            self._clients.append(rest)
+            self._servers[id(rest)] = Server(self._dog, api_client)
+        return self._servers[id(rest)]
+
+    @property
+    def servers(self) -> list[Server]:
+        """The servers of all executors."""
+        return list(self._servers.values())
+
+    def boundary(
+        self, name: str, default: Any, wrapped: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        """Make a call that can be made again later: return `default` when an API call in it got stuck."""
+        if not self.active or threading.get_ident() != self._thread:
+            return wrapped(*args, **kwargs)
+        self.depth += 1
+        try:
+            return wrapped(*args, **kwargs)
+        except StuckApiCall as error:
+            self._dog.note(
+                "absorbed",
+                incident=error.incident,
+                call=error.call,
+                age_s=error.age_s,
+                action=f"{name} is tried again later",
+                outcome=error.why,
+            )
+            return default
+        finally:
+            self.depth -= 1
+
+    def request(
+        self, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]
+    ) -> Any:
+        """Stand in for `RESTClientObject.request`."""
+        if not self.active:
+            return wrapped(*args, **kwargs)
+        fail = self._dog.fail
+        ours = self._servers.get(id(instance)) if threading.get_ident() == self._thread else None
+        call = fail.run("describe", describe, args, kwargs)
+        if call is None:
+            return wrapped(*args, **kwargs)
+        server = ours if self.depth and call.kind == "api" and self._dog.config.may_interrupt else None
+        if server is not None and not server.allows():
+            raise _error(call, 0.0, "refused")
+        if ours is not None and call.kind == "api":
+            self._limit(kwargs)
+        flight = fail.run(
+            "book",
+            self._dog.enter,
+            call,
+            guarded=server is not None,
+            limit=server.breaker.limit if server else None,
+            error=StuckApiCall,
+        )
+        if flight is None:
+            return wrapped(*args, **kwargs)
+        try:
+            response = wrapped(*args, **kwargs)
+        except BaseException as error:
+            fail.run("book", self._dog.leave, flight, _name(error))
+            raised = self._outcome(flight, error, server)
+            if raised is error:
+                raise
+            raise raised from error
+        if kwargs.get("_preload_content", True):
+            fail.run("book", self._dog.leave, flight, str(response.status))
+            if server is not None:
+                server.answered()
+        else:
+            fail.run("book", self._follow, flight, response, server)
+        return response
+
+    def _limit(self, kwargs: dict[str, Any]) -> None:
+        # Generated methods pass None explicitly, so a default has to look at the value.
+        timeout = self._dog.config.request_timeout
+        if timeout is not None and kwargs.get("_request_timeout") is None:
+            kwargs["_request_timeout"] = timeout
+
+    def _outcome(
+        self, flight: InFlight, error: BaseException, server: Server | None
+    ) -> BaseException:
+        """Return what to raise for a call that raised; the very error, unless it was ours or a broken line."""
+        if server is None or not isinstance(error, Exception):
+            return error
+        if isinstance(error, StuckApiCall):
+            server.failed()
+            return error
+        if flight.fired or (broken := is_broken(error)):
+            server.failed()
+            if flight.fired or self._dog.config.requeue_connection_errors:
+                age = (flight.ended or self._dog.now) - flight.started
+                return _error(flight.call, age, "silent" if flight.fired else "broken")
+            return error
+        if not broken and getattr(error, "status", None):
+            server.answered()
+        return error
+
+    def _follow(self, flight: InFlight, response: Any, server: Server | None) -> None:
+        """Keep a call whose body is read later in the book until that has been read or closed."""
+        status = str(response.status)
+
+        def leave() -> None:
+            if flight.ended is not None:
+                return
+            self._dog.leave(flight, "StuckApiCall" if flight.fired else status)
+            if server is not None:
+                server.failed() if flight.fired else server.answered()
+
+        def until(method: Callable[..., Any]) -> Callable[..., Any]:
+            def and_leave(*args: Any, **kwargs: Any) -> Any:
+                self._dog.fail.run("book", leave)
+                return method(*args, **kwargs)
+
+            return and_leave
+
+        # urllib3 calls both by attribute, on the response itself, at the end of the body and on errors.
+        response.release_conn = until(response.release_conn)
+        response.close = until(response.close)
+        if flight.call.kind == "stream":
+            flight.guarded = False
+
+
+def describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    """Return method, server and path template of a request: no names, no query, no body."""
+    method, url = str(args[0]), str(args[1])
+    parts = urlsplit(url)
+    path = _template(parts.path)
+    query = dict(kwargs.get("query_params") or ())
+    stream = any(str(query.get(word)).lower() == "true" for word in ("watch", "follow"))
+    return Call(
+        f"{method} {path}", Peer(*_peer(url)), "stream" if stream else "api"
+    )
+
+
+def is_broken(error: BaseException) -> bool:
+    """
+    Tell whether a call ended without an answer because its connection broke or could not be made.
+
+    Not for certificate, proxy or location errors: those are answers of a kind, and stay as they are.
+    """
+    import ssl
+
+    known = urllib3.exceptions
+    if isinstance(error, known.MaxRetryError):
+        return error.reason is not None and is_broken(error.reason)
+    if isinstance(error, known.SSLError):
+        # A handshake cut off by the peer; anything else about TLS is for a person to look at.
+        return any(isinstance(part, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) for part in error.args)
+    if getattr(error, "status", None) == 0 and isinstance(error.__context__, known.HTTPError):
+        return is_broken(error.__context__)  # kubernetes' ApiException(status=0) of an SSLError
+    return isinstance(
+        error,
+        (
+            known.ProtocolError,
+            known.NewConnectionError,
+            known.ReadTimeoutError,
+            known.ConnectTimeoutError,
+        ),
+    )
+
+
+def _error(call: Call, age: float, why: str) -> StuckApiCall:
+    error = StuckApiCall(call.name, age)
+    error.why = why
+    return error
+
+
+def _name(error: BaseException) -> str:
+    status = getattr(error, "status", None)
+    return str(status) if status else type(error).__name__
+
+
+def _template(path: str) -> str:
+    """Return a path of the Kubernetes API with its names replaced: /api/v1/namespaces/{namespace}/pods/{name}."""
+    parts = path.split("/")
+    shown = []
+    # What follows a collection's name is a name: /api/v1/<collection>/<name>, /apis/<group>/<v>/<collection>/…
+    start = parts.index("api") + 2 if "api" in parts else parts.index("apis") + 3 if "apis" in parts else None
+    for index, part in enumerate(parts):
+        if start is None or index <= start or not part:
+            shown.append(part)
+        elif index == start + 1:
+            shown.append("{namespace}" if parts[start] == "namespaces" else "{name}")
+        elif index == start + 3 and parts[start] == "namespaces":
+            shown.append("{name}")
+        else:
+            shown.append(part)
+    return "/".join(shown)
+
+
+def _peer(url: str) -> tuple[str, int | None]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    return parts.hostname or "?", port or {"https": 443, "http": 80}.get(parts.scheme)

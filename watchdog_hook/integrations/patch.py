@@ -1,0 +1,112 @@
+"""A patch is a thing that can be taken off."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from watchdog_hook.core.model import StuckCallTimeout
+from watchdog_hook.failopen import FailOpen
+
+Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
+
+
+class Patches:
+    """
+    Wrappers around methods of classes that are not ours.
+
+    Twice on is once on. Taking off restores the very object; where somebody wrapped us in the meantime,
+    ours stays underneath and goes quiet.
+    """
+
+    def __init__(self, fail: FailOpen) -> None:
+        self._fail = fail
+        self._on: dict[tuple[type, str], tuple[Any, Any]] = {}
+        self._active = False
+
+    def wrap(self, owner: type, name: str, wrapper: Wrapper) -> bool:
+        """Wrap the method where `owner` or the nearest class above defines it; False if none does."""
+        import wrapt
+
+        for base in inspect.getmro(owner):
+            if name in vars(base):
+                break
+        else:
+            return False
+        if (base, name) in self._on:
+            return True
+        original = vars(base)[name]
+        wrapped = wrapt.FunctionWrapper(
+            original, entry(f"{base.__name__}.{name}", wrapper, self._fail), enabled=self._enabled
+        )
+        self._on[base, name] = (original, wrapped)
+        setattr(base, name, wrapped)
+        self._active = True
+        return True
+
+    def remove(self) -> None:
+        """Put every original back, in the opposite order."""
+        self._active = False
+        for (owner, name), (original, wrapped) in reversed(list(self._on.items())):
+            if vars(owner).get(name) is wrapped:
+                setattr(owner, name, original)
+        self._on.clear()
+
+    def quiet(self) -> None:
+        """Have every wrapper call straight through; for a forked child, where nothing is undone."""
+        self._active = False
+
+    def _enabled(self) -> bool:
+        return self._active
+
+
+class HostCall:
+    """The host's own call, as a wrapper makes it; remembers what came of it."""
+
+    __slots__ = ("__name__", "_call", "made", "raised", "result")
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+        self.__name__ = getattr(call, "__name__", "call")
+        self.made = False
+        self.raised: BaseException | None = None
+        self.result: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.made, self.raised = True, None
+        try:
+            self.result = self._call(*args, **kwargs)
+        except BaseException as error:
+            self.raised = error
+            raise
+        return self.result
+
+
+def entry(name: str, wrapper: Wrapper, fail: FailOpen) -> Wrapper:
+    """
+    Return a wrapper that fails open: a mistake of ours costs the host nothing, is said once, and puts it off.
+
+    What the host's call raises passes, and so does a timeout of ours. Anything else came from us: then the
+    host gets what its call returned or raised, or the call is made now.
+    """
+
+    def enter(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        if name in fail.off:
+            return wrapped(*args, **kwargs)
+        call = HostCall(wrapped)
+        try:
+            return wrapper(call, instance, args, kwargs)
+        except StuckCallTimeout:
+            raise
+        except Exception as error:
+            if error is call.raised:
+                raise
+            fail.broke(name)
+            if not call.made:
+                return wrapped(*args, **kwargs)
+            if call.raised is not None:
+                raise call.raised from None
+            return call.result
+
+    return enter
