@@ -55,6 +55,10 @@ class Database:
             "UPDATE task_instance SET state = :state WHERE dag_id = :dag", state=state, dag=dag
         )
 
+    def forget_scheduler(self) -> None:
+        """Let a scheduler that was killed have been gone for long, so that another may follow it."""
+        self.rows("UPDATE job SET latest_heartbeat = :then", then="2026-01-01 00:00:00.000000")
+
     def scheduler_job(self) -> tuple[int, str, float]:
         """Return id, state and age of the last heartbeat, in seconds, of the newest scheduler."""
         ((number, state, beat),) = self.rows(

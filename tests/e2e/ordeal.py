@@ -1,0 +1,105 @@
+"""What a scheduler is put through, and what must be true of it afterwards."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.fakes.kube_api import Fault, KubeApi, Trap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.scheduler import Scheduler
+
+# Small, so that one scheduler's life has room for every fault.
+QUICK: dict[str, object] = {
+    "watchdog_hook.poll_interval": 0.2,
+    "watchdog_hook.sample_after": 1,
+    "watchdog_hook.dump_after": 2,
+    "watchdog_hook.interrupt_after": 3,
+    "watchdog_hook.breaker_open_for": 2,
+    "watchdog_hook.startup_grace": 30,
+    # Airflow's own answer to a 429 is to fail the task, unless it is told to try again.
+    "kubernetes_executor.task_publish_max_retries": 5,
+}
+
+# Faults in which a client without a timeout waits until somebody helps it.
+SILENT = [
+    Fault.REQUEST,
+    Fault.APPLIED,
+    Fault.LATE,
+    Fault.HALF,
+    Fault.TRICKLE,
+    Fault.ACCEPT,
+    Fault.HANDSHAKE,
+]
+
+_TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
+
+
+@dataclass
+class Ordeal:
+    """One scheduler and the API server it depends on."""
+
+    scheduler: Scheduler
+    api: KubeApi
+    steps: Iterator[str] = field(
+        default_factory=lambda: (f"step_{n:02}" for n in itertools.count())
+    )
+    expected: int = 0
+
+    def release(self, dag: str = "", tasks: int = 3) -> str:
+        """Let one more DAG go, and expect its pods from now on."""
+        dag = dag or next(self.steps)
+        self.scheduler.home.database.release(dag)
+        self.expected += tasks
+        return dag
+
+    def wait_for_pods(self, timeout: float = 60) -> None:
+        """Return once every task that was let go has had its pod."""
+        self.scheduler.wait_for(
+            lambda: len(self.api.created()) >= self.expected, timeout, f"{self.expected} pods"
+        )
+
+    def finish(self, dag: str, phase: str = "Succeeded") -> None:
+        """Let the pods of a DAG end, having said in the database what their tasks would say."""
+        self.scheduler.home.database.set_task_state("success", dag)
+        for pod in self.api.pods.list(None, lambda _: True)[1]:
+            if pod["metadata"]["annotations"]["dag_id"] == dag:
+                self.api.set_phase(pod, phase)
+
+    def set_fault(self, fault: Fault, on: str) -> Trap:
+        """Set a fault for one request, or until `clear` where one is not to be had."""
+        if fault.is_of_connection:
+            return self.api.set_fault(fault)
+        return self.api.set_fault(fault, on=on, times=None if fault is Fault.LATE else 1)
+
+    def check(self) -> None:
+        """Check what must be true of a scheduler that has come through."""
+        database = self.scheduler.home.database
+        tail = self.scheduler.tail()
+        assert self.scheduler.is_same(), tail
+        assert set(self.api.per_try().values()) <= {1}, tail
+        assert len(self.api.created()) == self.expected, tail
+        assert database.task_states()["failed"] == 0, tail
+        assert database.scheduler_job()[2] < 30, tail
+
+
+def has_stack_of(text: str, function: str) -> bool:
+    """Tell whether a dump shows the call of that function under the scheduler's loop."""
+    return function in text and "_run_scheduler_loop" in text
+
+
+def secrets_in(scheduler: Scheduler, api: KubeApi) -> list[str]:
+    """Return the places where a token of this test can be read."""
+    tokens = {api.token}
+    for pod in api.created():
+        tokens.update(_TOKEN.findall(str(pod["spec"])))
+    texts = {str(scheduler.log): scheduler.text()}
+    for path in (scheduler.home.folder / "logs" / "watchdog_hook").rglob("*"):
+        if path.is_file():
+            texts[str(path)] = path.read_text(encoding="utf-8", errors="replace")
+    return [where for where, text in texts.items() if any(token in text for token in tokens)]
