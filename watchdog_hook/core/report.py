@@ -105,12 +105,14 @@ class _Report:
 
     def fitting(self, limit: int) -> list[str]:
         cut: list[str] = []
-        lines: list[str] = []
+        lines = self.lines()
         for name, part in (
             ("other threads", self._threads),
             ("calls", self._calls),
             ("samples", self._samples),
         ):
+            if len(part) < 2:
+                continue
             cut.append(name)
             _drop_end(part, _size(self.lines(", ".join(cut))) - limit)
             lines = self.lines(", ".join(cut))

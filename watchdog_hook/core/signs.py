@@ -17,7 +17,8 @@ _AIRFLOW = re.compile(
     r"secrets|serialization|settings|task|ti_deps|timetables|triggers|utils)[./]"
 )
 _OURS = re.compile(r"/watchdog_hook/(?!tests/)|/wrapt/")
-_INSTALLED = re.compile(r"/(?:site-packages|dist-packages)/(.*)|/python\d(?:\.\d+)?/|^<frozen ")
+_INSTALLED = re.compile(r"/(?:site-packages|dist-packages)/(.*)")
+_STDLIB = re.compile(r"/python\d(?:\.\d+)?/|^<frozen ")
 # Installed code that Airflow calls on its owner's behalf: what it waits for is not Airflow's own call.
 _GUESTS = re.compile(
     r"^(?:airflow/providers/openlineage|openlineage|hvac|boto3|botocore|azure|google|watchtower|opentelemetry|statsd)/"
@@ -109,14 +110,18 @@ def foreign(case: Case) -> Frame | None:
     under_airflow = False
     for frame in reversed(case.frames):
         installed = _INSTALLED.search(frame.file)
-        if installed is not None and _GUESTS.match(installed.group(1) or ""):
+        if installed is not None and _GUESTS.match(installed.group(1)):
             if under_airflow:
                 return frame
         elif _AIRFLOW.search(frame.file):
             under_airflow = True
-        elif under_airflow and frame.file and installed is None and not _OURS.search(frame.file):
+        elif under_airflow and installed is None and _is_users(frame.file):
             return frame
     return None
+
+
+def _is_users(file: str) -> bool:
+    return bool(file) and not _STDLIB.search(file) and not _OURS.search(file)
 
 
 def attempt(case: Case) -> int:
