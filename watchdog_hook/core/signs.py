@@ -130,6 +130,8 @@ def attempt(case: Case) -> int:
 
 
 def trickles(case: Case) -> bool:
-    # Bytes of the body came in lately, yet the call is old.
+    """A byte came in lately, yet the call is old."""
     age, received = case.age_s, case.received_s
-    return age is not None and received is not None and received <= min(10.0, age / 3)
+    if age is None or received is None:
+        return False
+    return age >= 5.0 and received <= min(10.0, age / 3)
