@@ -32,6 +32,7 @@ BASE: dict[str, object] = {
     "core.executor": "KubernetesExecutor",
     "core.dags_folder": HERE / "dags",
     "core.load_examples": False,
+    "core.parallelism": 128,
     "core.dags_are_paused_at_creation": True,
     "database.load_default_connections": False,
     "api_auth.jwt_secret": "of-the-tests-0123456789012345678901234567890123456789",

@@ -24,8 +24,15 @@ class Event:
 
 
 def read_events(text: str, offset: int = 0) -> Iterator[Event]:
-    """Find the hook's records. `offset` is where in the log `text` begins."""
+    """
+    Find the hook's log records. `offset` is where in the log `text` begins.
+
+    The first line of a dump stands there twice: it goes to standard error before the log record does,
+    in case that one gets stuck. Such a bare line is no record.
+    """
     for match in _LINE.finditer(text):
+        if match.start() == 0 or text[match.start() - 1] == "\n":
+            continue
         line = text[match.end() : _end_of_line(text, match.end())]
         facts: dict[str, str] = {}
         position = 0
