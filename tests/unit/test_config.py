@@ -172,7 +172,7 @@ def test_numbers_in_order_are_left_alone():
 def test_two_numbers_set_against_each_other_are_refused():
     with pytest.raises(ConfigError, match=r"sample_after must be below dump_after \(8\), not 9"):
         Config(sample_after=9, dump_after=8)
-    with pytest.raises(ConfigError, match=r"terminate_after must be 0 or above interrupt_after \(90\), not 80"):
+    with pytest.raises(ConfigError, match=r"terminate_after must be 0 or above interrupt_after \(90\)"):
         Config(terminate_after=80, interrupt_after=90)
 
 
@@ -265,18 +265,21 @@ def test_a_config_survives_its_own_text(chosen, timeout, interrupt, path, enable
 
 
 @given(st.sampled_from(sorted(KNOBS)), st.text())
-def test_any_text_is_a_value_or_a_config_error(name, text):
+def test_any_text_is_a_value_or_a_config_error_of_that_option(name, text):
+    refused = {name}
     try:
         Config(**{name: text})
     except ConfigError as error:
-        assert error.option in (name, "terminate_after")
+        refused.add(error.option)
+
+    assert refused == {name}
 
 
 def test_importing_config_imports_no_library_and_no_host():
     program = (
         "import sys; import watchdog_hook.config\n"
-        "print([m for m in ('airflow', 'kubernetes', 'wrapt', 'psutil', 'rich', 'logging', 'typing_extensions')"
-        " if m in sys.modules])"
+        "heavy = ('airflow', 'kubernetes', 'wrapt', 'psutil', 'rich', 'logging', 'typing_extensions')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     shown = subprocess.run(
         [sys.executable, "-S", "-c", program], cwd=ROOT, capture_output=True, text=True, check=True

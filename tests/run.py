@@ -1,0 +1,400 @@
+#!/usr/bin/env python3
+"""
+Run the tests on a machine that has only Python and what apt gives.
+
+Makes an environment of its own with tox and uv, finds the interpreters that are here, installs
+PostgreSQL where it is missing, runs tox's environments, and closes with what ran, what failed and
+what was missing. Nothing is skipped in silence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import glob
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+HOME = ROOT / ".venv-tests"
+LOGS = ROOT / ".tox" / "log"
+TOOLS = ("uv>=0.5", "tox>=4.25", "tox-uv>=1.20")
+VERSIONS = ("3.10", "3.11", "3.12", "3.13")
+# What each Airflow supports, the one that most people run it with first.
+AIRFLOWS = {"airflow211": ("3.11", "3.12", "3.10"), "airflow33": ("3.12", "3.13", "3.11", "3.10")}
+OLD = {
+    "airflow273": ("3.11",),
+    "airflow293": ("3.11",),
+    "airflow306": ("3.12", "3.11"),
+    "airflow318": ("3.12", "3.11"),
+}
+NEED_POSTGRES = ("airflow211", "airflow273", "airflow293")
+LONGEST = 45 * 60  # seconds for one environment
+KINDS = ("passed", "failed", "error", "skipped")
+COUNTED = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
+
+
+@dataclass
+class Result:
+    """How one tox environment went."""
+
+    environment: str
+    code: int
+    seconds: float
+    counts: dict[str, int]
+    closing: str
+
+    @property
+    def good(self) -> bool:
+        tested = not self.environment.endswith(("unit", "e2e")) or self.counts.get("passed", 0) > 0
+        return self.code == 0 and tested
+
+
+def main() -> int:
+    options = parse()
+    if sys.version_info < (3, 10):  # noqa: UP036 - whoever starts this may have any Python 3
+        return refuse(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}")
+    started = time.monotonic()
+    pythons = interpreters()
+    missing = [version for version in VERSIONS if version not in pythons]
+    try:
+        phases = plan(options, pythons)
+        if options.list:
+            print("\n".join(name for phase in phases for name in phase))
+            return 0
+        tools = toolbox()
+        environment = surroundings(tools, pythons)
+        if any(need in name for need in NEED_POSTGRES for phase in phases for name in phase):
+            environment["PATH"] = os.pathsep.join([str(postgres()), environment["PATH"]])
+        wheel = build(tools, environment)
+    except Missing as error:
+        return refuse(str(error))
+    print(
+        f"Python {', '.join(pythons)}; each environment's output is in {LOGS.relative_to(ROOT)}/",
+        flush=True,
+    )
+    results = []
+    with Runner(tools, environment, wheel, options) as runner:
+        for phase in phases:
+            results += runner.run(phase)
+    return close(results, missing, time.monotonic() - started)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Run the tests: style, types, units on every Python here, and real Airflow schedulers.",
+        epilog="What follows -- goes to pytest: python3 tests/run.py py312-unit -- -k breaker",
+    )
+    parser.add_argument(
+        "environments",
+        nargs="*",
+        metavar="ENVIRONMENT",
+        help="tox environments, or lint, types, unit, e2e, coverage, old; without any, all but old",
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="environments at a time (%(default)s)")
+    parser.add_argument("--list", action="store_true", help="name the environments and stop")
+    parser.add_argument("--live", action="store_true", help="show the output as it comes")
+    arguments, pytest = sys.argv[1:], []
+    if "--" in arguments:
+        cut = arguments.index("--")
+        arguments, pytest = arguments[:cut], arguments[cut + 1 :]
+    options = parser.parse_args(arguments)
+    options.pytest = pytest
+    return options
+
+
+class Missing(Exception):
+    """Something is not here that the tests cannot do without."""
+
+
+def refuse(why: str) -> int:
+    print(f"tests/run.py: {why}", file=sys.stderr)
+    return 2
+
+
+def interpreters() -> dict[str, str]:
+    """Return the interpreters of this machine by version. A pyenv shim counts only if it runs."""
+    pyenv = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
+    found = {}
+    for version in VERSIONS:
+        candidates = [shutil.which(f"python{version}") or ""]
+        candidates += sorted(
+            glob.glob(f"{pyenv}/versions/{version}.*/bin/python{version}"), reverse=True
+        )
+        if version == f"{sys.version_info[0]}.{sys.version_info[1]}":
+            candidates.insert(0, getattr(sys, "_base_executable", None) or sys.executable)
+        for candidate in filter(None, candidates):
+            asked = "import sys, venv; print('%d.%d' % sys.version_info[:2], sys.executable)"
+            answer = subprocess.run(
+                [candidate, "-c", asked], capture_output=True, text=True, check=False
+            )
+            if answer.returncode == 0 and answer.stdout.split()[:1] == [version]:
+                found[version] = answer.stdout.split(maxsplit=1)[1].strip()
+                break
+    return found
+
+
+def plan(options: argparse.Namespace, pythons: dict[str, str]) -> list[list[str]]:
+    """Return the environments to run: those of a phase side by side, one phase after the other."""
+    units = [
+        f"py{version.replace('.', '')}-unit" for version in reversed(VERSIONS) if version in pythons
+    ]
+    asked = options.environments or ["lint", "types", "unit", "e2e", "coverage"]
+    schedulers = []
+    if "e2e" in asked:
+        schedulers = [f"py{chosen(name, AIRFLOWS, pythons)}-{name}-e2e" for name in AIRFLOWS]
+    if "old" in asked:
+        for name in OLD:
+            chosen(name, OLD, pythons)
+        schedulers += OLD
+    named = [
+        name for name in asked if name not in ("lint", "types", "unit", "e2e", "coverage", "old")
+    ]
+    phases = [
+        [name for name in ("lint", "types") if name in asked] + (units if "unit" in asked else []),
+        schedulers + named,
+        ["coverage"] if "coverage" in asked else [],
+    ]
+    return [phase for phase in phases if phase]
+
+
+def chosen(name: str, table: dict[str, tuple[str, ...]], pythons: dict[str, str]) -> str:
+    for version in table[name]:
+        if version in pythons:
+            return version.replace(".", "")
+    raise Missing(
+        f"{name} needs one of Python {', '.join(table[name])}, and none is here: install one"
+    )
+
+
+def toolbox() -> Path:
+    """Return the directory of tox and uv, made once."""
+    bin_dir = HOME / "bin"
+    stamp = HOME / "made-of"
+    recipe = hashlib.sha256(repr((TOOLS, sys.version)).encode()).hexdigest()
+    if stamp.exists() and stamp.read_text() == recipe:
+        return bin_dir
+    print(f"making {HOME.name} with {', '.join(TOOLS)}", flush=True)
+    shutil.rmtree(HOME, ignore_errors=True)
+    # Without pip inside: Debian's Python can do that without its package python3-venv.
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(HOME)], check=True)
+    if subprocess.run(
+        [sys.executable, "-m", "pip", "--version"], capture_output=True, check=False
+    ).returncode:
+        apt("python3-pip", "pip is missing")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(bin_dir / "python"),
+        "install",
+        "--quiet",
+        *TOOLS,
+    ]
+    if subprocess.run(pip, check=False).returncode:
+        raise Missing("pip could not install " + ", ".join(TOOLS))
+    stamp.write_text(recipe)
+    return bin_dir
+
+
+def surroundings(tools: Path, pythons: dict[str, str]) -> dict[str, str]:
+    """Return the environment of tox: it finds the interpreters that we found, and downloads none."""
+    # Not beneath a virtual environment: its pyvenv.cfg would make each of them one.
+    links = ROOT / ".tox" / "interpreters"
+    shutil.rmtree(links, ignore_errors=True)
+    links.mkdir(parents=True)
+    for version, path in pythons.items():
+        (links / f"python{version}").symlink_to(path)
+    return {
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("TOX_", "VIRTUAL_ENV"))
+        },
+        "PATH": os.pathsep.join([str(links), str(tools), os.environ.get("PATH", os.defpath)]),
+        "UV_PYTHON_PREFERENCE": "only-system",
+        "UV_PYTHON_DOWNLOADS": "never",
+        "NO_COLOR": "1",
+    }
+
+
+def postgres() -> Path:
+    """Return the directory of PostgreSQL's programs; install them if they are missing."""
+    for _ in range(2):
+        found = shutil.which("initdb") or max(
+            glob.glob("/usr/lib/postgresql/*/bin/initdb"), default=None
+        )
+        if found:
+            return Path(found).parent
+        apt(
+            "postgresql", "PostgreSQL is missing, and Airflow 2 needs it for the KubernetesExecutor"
+        )
+    raise Missing("PostgreSQL was installed, but there is no initdb in /usr/lib/postgresql/*/bin")
+
+
+def apt(package: str, why: str) -> None:
+    """Install a Debian package, or say how."""
+    become = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if shutil.which("apt-get") is None or (become and shutil.which("sudo") is None):
+        raise Missing(f"{why}: install {package}")
+    print(f"{why}: installing {package}", flush=True)
+    command = [*become, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
+    for step in (["update"], ["install", "--yes", "--no-install-recommends", package]):
+        done = subprocess.run(
+            [*command, *step], check=False, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+        )
+    if done.returncode:
+        raise Missing(f"{why}, and apt-get could not install {package}: do it by hand")
+
+
+def build(tools: Path, environment: dict[str, str]) -> Path:
+    """Build the wheel once; every environment installs that one."""
+    out = ROOT / ".tox" / "wheel"
+    shutil.rmtree(out, ignore_errors=True)
+    command = [
+        str(tools / "uv"),
+        "build",
+        "--quiet",
+        "--wheel",
+        "--python",
+        sys.executable,
+        "--out-dir",
+        str(out),
+    ]
+    if subprocess.run([*command, str(ROOT)], env=environment, check=False).returncode:
+        raise Missing("the wheel cannot be built")
+    return next(out.glob("*.whl"))
+
+
+class Runner:
+    """Runs tox environments side by side, each in a process group of its own that never outlives us."""
+
+    def __init__(
+        self, tools: Path, environment: dict[str, str], wheel: Path, options: argparse.Namespace
+    ) -> None:
+        self._tox = [
+            str(tools / "tox"),
+            "run",
+            "--skip-missing-interpreters",
+            "false",
+            "--installpkg",
+            str(wheel),
+        ]
+        self._environment = environment
+        self._options = options
+        self._running: set[subprocess.Popen[str]] = set()
+        LOGS.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in list(self._running):
+            _end(process)
+
+    def run(self, environments: list[str]) -> list[Result]:
+        with concurrent.futures.ThreadPoolExecutor(max(1, self._options.jobs)) as pool:
+            try:
+                return list(pool.map(self._run, environments))
+            except BaseException:
+                self.__exit__()
+                raise
+
+    def _run(self, name: str) -> Result:
+        command = [
+            *self._tox,
+            "-e",
+            name,
+            *(["--", *self._options.pytest] if self._options.pytest else []),
+        ]
+        print(f"{name}: begins", flush=True)
+        began = time.monotonic()
+        lines = []
+        with (
+            (LOGS / f"{name}.txt").open("w") as log,
+            subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            ) as process,
+        ):
+            self._running.add(process)
+            limit = threading.Timer(LONGEST, _end, [process])
+            limit.start()
+            for line in process.stdout or ():
+                log.write(line)
+                log.flush()
+                lines.append(line)
+                if self._options.live:
+                    print(f"{name}: {line}", end="", flush=True)
+            code = process.wait()
+            limit.cancel()
+            self._running.discard(process)
+        result = Result(name, code, time.monotonic() - began, *counted(lines))
+        print(
+            f"{name}: {verdict(result)} after {result.seconds:.0f} s {result.closing}", flush=True
+        )
+        if not result.good and not self._options.live:
+            print("".join(f"{name}: {line}" for line in lines[-400:]), flush=True)
+        return result
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def counted(lines: list[str]) -> tuple[dict[str, int], str]:
+    """Return what pytest counted in its closing line, and that line."""
+    for line in reversed(lines):
+        if re.search(r"\d+ \w+.* in [\d.]+s", line) and COUNTED.search(line):
+            counts = {
+                what.rstrip("s") if "error" in what else what: int(number)
+                for number, what in COUNTED.findall(line)
+            }
+            return counts, line.strip("= \n")
+    return {}, ""
+
+
+def verdict(result: Result) -> str:
+    return "passed" if result.good else "FAILED" if result.code else "FAILED (no test ran)"
+
+
+def close(results: list[Result], missing: list[str], seconds: float) -> int:
+    """Say how it went: each environment, what was missing, and the sum of the tests."""
+    print(f"\n{'environment':<24} {'result':<8} {'time':>6}  tests")
+    for result in results:
+        print(
+            f"{result.environment:<24} {verdict(result):<8} {result.seconds:>4.0f} s  {result.closing}"
+        )
+    if missing:
+        print(f"not tested with Python {', '.join(missing)}: not found on this machine")
+    bad = [result.environment for result in results if not result.good]
+    print(f"{'failed: ' + ', '.join(bad) if bad else 'all passed'}, in {seconds / 60:.1f} minutes")
+    total = [sum(result.counts.get(what, 0) for result in results) for what in KINDS]
+    print(f"tests: {total[0]} passed, {total[1] + total[2]} failed, {total[3]} skipped")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
