@@ -436,7 +436,6 @@ class TestFullDisk:
             print(recorder.write(big, "x" * 100_000))
             print(recorder.trouble())
             print(recorder.write(incident(recorder.new_id(WALL)), "small") is not None, recorder.trouble())
-            recorder.update(incident(big.id), "delta")
             small = incident(recorder.new_id(WALL))
             folder = recorder.write(small, "first")
             recorder.update(small, "y" * 100_000)

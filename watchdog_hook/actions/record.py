@@ -50,6 +50,7 @@ class Recorder:
         self._errands = Errands("watchdog-hook-disk", DISK_PATIENCE)
         self._count = 0
         self._open: set[str] = set()
+        self._missing: set[str] = set()
         self._trouble: str | None = None
         self._told: set[str] = set()
 
@@ -68,11 +69,14 @@ class Recorder:
         self._open.add(incident.id)
         done: list[Path] = []
         self._do(lambda: self._write(incident, text, done))
+        if not done:
+            self._missing.add(incident.id)
         return done[0] if done else None
 
     def update(self, incident: Incident, delta: str = "") -> None:
         """Bring `incident.json` up to date, and append what changed to `dump.txt`."""
-        self._do(lambda: self._update(incident, delta))
+        if incident.id not in self._missing:  # said when it could not be written
+            self._do(lambda: self._update(incident, delta))
         if incident.ended is not None:
             self._open.discard(incident.id)
 
@@ -129,7 +133,7 @@ class Recorder:
     def _update(self, incident: Incident, delta: str) -> None:
         with _opened(self.path(incident.id)) as fd:
             if delta:
-                _append(fd, "dump.txt", delta)
+                self._attempt(lambda: _append(fd, "dump.txt", delta))
             # A reader sees the old file or the new one, never half of one.
             temporary = ".incident.json.new"
             with contextlib.suppress(FileNotFoundError):
@@ -208,7 +212,8 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def _append(folder: int, name: str, text: str) -> None:
-    file = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(name, flags, 0o600, dir_fd=folder)
     try:
         before = os.fstat(file).st_size
         try:
