@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from typing import TYPE_CHECKING
 
 from watchdog_hook.evidence import process, sockets, stacks, threads
@@ -57,12 +58,12 @@ class Evidence:
 
     def versions(self) -> dict[str, str]:
         """Return what runs here: Python, this package and the platform. Hosts add their own."""
-        import watchdog_hook
-
+        # Looked up, not imported: the package's front door leads to every floor.
+        package = sys.modules.get("watchdog_hook")
         here = os.uname()
         return {
             "python": platform.python_version(),
-            "watchdog_hook": str(getattr(watchdog_hook, "__version__", "?")),
+            "watchdog_hook": str(getattr(package, "__version__", "?")),
             "platform": f"{here.sysname} {here.release} {here.machine}",
         }
 
