@@ -1,0 +1,510 @@
+"""The command line tells what the files hold and what the machine allows; it changes nothing."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from watchdog_hook.cli import levers, main
+from watchdog_hook.config import KNOBS, Config
+from watchdog_hook.core import report
+from watchdog_hook.core.model import Deed, Finding, Frame, Incident, Snapshot, ThreadStack
+from watchdog_hook.integrations.airflow import doctor
+
+ROOT = Path(__file__).parents[2]
+FIRST = "20261101T101500Z-node-1-7-1"
+SECOND = "20261102T101500Z-node-1-7-2"
+
+
+def incident(name: str = FIRST, **changes) -> Incident:
+    return Incident(
+        id=name,
+        host="node-1",
+        pid=7,
+        began=1793528100.0,
+        first_dump=1793528130.0,
+        silence_s=61.5,
+        phase="executor.heartbeat",
+        call="POST /api/v1/namespaces/{namespace}/pods",
+        peer="10.0.0.1:443",
+        finding=Finding(
+            "kubernetes-api-read", "high", "The API server took it and never answered."
+        ),
+        snapshot=Snapshot((ThreadStack(1, "MainThread", (Frame("read", "/lib/ssl.py", 1099),)),)),
+        actions=(Deed(60.0, "interrupt", "signal", "landed"),),
+    ).evolve(**changes)
+
+
+def write(directory: Path, one: Incident, dump: str | None = "the dump, as it was\n") -> Path:
+    folder = directory / one.id
+    folder.mkdir()
+    (folder / "incident.json").write_text(json.dumps(report.to_json(one)))
+    if dump is not None:
+        (folder / "dump.txt").write_text(dump)
+    return folder
+
+
+@pytest.fixture
+def run(capsys, tmp_path):
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code = 0
+        try:
+            code = main([*arguments, "--incident-dir", str(tmp_path)])
+        except SystemExit as leaving:
+            code = leaving.code
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return command
+
+
+def test_without_incidents_that_is_said(run, tmp_path):
+    assert run("incidents") == (0, f"No incidents in {tmp_path}.\n", "")
+
+
+def test_incidents_are_listed_the_newest_last(run, tmp_path):
+    write(tmp_path, incident(SECOND, ended=1793528200.0))
+    write(tmp_path, incident(FIRST))
+
+    code, out, _ = run("incidents")
+
+    heading, first, second = out.splitlines()
+    assert code == 0
+    assert heading.split() == ["id", "began", "silence", "phase", "call", "verdict", "ended"]
+    assert first.startswith(FIRST)
+    assert "POST /api/v1/namespaces/{namespace}/pods" in first
+    assert "not seen" in first
+    assert "kubernetes-api-read" in second
+    assert "2026-11-01 10:16:40Z" in second
+
+
+def test_incidents_as_json_are_one_list(run, tmp_path):
+    folder = write(tmp_path, incident())
+
+    code, out, _ = run("incidents", "--json")
+
+    (row,) = json.loads(out)
+    assert code == 0
+    assert row == {
+        "id": FIRST,
+        "path": str(folder),
+        "began": "2026-11-01T10:15:00.000Z",
+        "ended": None,
+        "silence_s": 61.5,
+        "phase": "executor.heartbeat",
+        "call": "POST /api/v1/namespaces/{namespace}/pods",
+        "peer": "10.0.0.1:443",
+        "verdict": "kubernetes-api-read",
+        "damage": [],
+    }
+
+
+def test_other_folders_are_no_incidents(run, tmp_path):
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "notes.txt").touch()
+
+    assert run("incidents", "--json") == (0, "[]\n", "")
+
+
+def test_a_damaged_incident_is_listed_as_damaged_with_exit_code_1(run, tmp_path):
+    write(tmp_path, incident())
+    (write(tmp_path, incident(SECOND)) / "incident.json").write_text('{"schema": 1, "id"')
+
+    code, out, err = run("incidents")
+
+    assert code == 1
+    assert "damaged" in out.splitlines()[-1]
+    assert err.startswith(f"{SECOND}: incident.json is not JSON")
+
+
+def test_show_prints_how_it_went_on_and_the_dump_as_it_is(run, tmp_path):
+    dump = "first line\n  [bold]not markup[/bold] " + "x" * 500 + "\n"
+    write(tmp_path, incident(), dump)
+
+    code, out, err = run("show", FIRST)
+
+    assert (code, err) == (0, "")
+    assert out.endswith(dump)
+    assert "at 60 s: interrupt (signal): landed" in out
+    assert "kubernetes-api-read (high)" in out
+
+
+@pytest.mark.parametrize("asked", ["latest", "20261102", SECOND])
+def test_show_finds_an_incident_by_the_beginning_of_its_id_or_as_the_latest(run, tmp_path, asked):
+    write(tmp_path, incident(FIRST))
+    write(tmp_path, incident(SECOND))
+
+    code, out, _ = run("show", asked, "--json")
+
+    assert code == 0
+    assert json.loads(out)["id"] == SECOND
+
+
+def test_show_as_json_keeps_keys_that_this_version_does_not_know(run, tmp_path):
+    folder = write(tmp_path, incident())
+    data = {**json.loads((folder / "incident.json").read_text()), "of_a_later_release": [1]}
+    (folder / "incident.json").write_text(json.dumps(data))
+
+    assert json.loads(run("show", FIRST, "--json")[1])["of_a_later_release"] == [1]
+
+
+def test_an_ambiguous_beginning_is_refused_with_the_choices(run, tmp_path):
+    write(tmp_path, incident(FIRST))
+    write(tmp_path, incident(SECOND))
+
+    code, _, err = run("show", "2026")
+
+    assert code == 2
+    assert FIRST in err
+    assert SECOND in err
+
+
+@pytest.mark.parametrize("asked", ["19990101", "../" + FIRST, "latest", ""])
+def test_an_incident_that_is_not_there_is_a_usage_error(run, asked):
+    code, out, err = run("show", asked)
+
+    assert (code, out) == (2, "")
+    assert "watchdog-hook incidents" in err
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "\0", '{"schema": 1', "[" * 100_000])
+def test_of_an_incident_without_readable_json_the_dump_is_shown_with_exit_code_1(
+    run, tmp_path, content
+):
+    (write(tmp_path, incident()) / "incident.json").write_text(content)
+
+    code, out, err = run("show", FIRST)
+
+    assert code == 1
+    assert out == "the dump, as it was\n"
+    assert err.startswith(f"{FIRST}: incident.json")
+
+
+def test_of_an_incident_without_its_dump_the_json_is_shown_with_exit_code_1(run, tmp_path):
+    write(tmp_path, incident(), dump=None)
+
+    code, out, err = run("show", FIRST)
+
+    assert code == 1
+    assert "read (/lib/ssl.py:1099)" in out
+    assert "dump.txt cannot be read (No such file or directory)" in err
+
+
+@pytest.mark.parametrize("key", ["id", "began", "verdict", "threads"])
+def test_an_incident_that_lacks_something_is_shown_with_exit_code_1(run, tmp_path, key):
+    folder = write(tmp_path, incident())
+    data = json.loads((folder / "incident.json").read_text())
+    del data[key]
+    (folder / "incident.json").write_text(json.dumps(data))
+
+    code, out, err = run("show", FIRST)
+
+    assert code == 1
+    assert f"has no {key}" in err
+    assert out.endswith("the dump, as it was\n")
+
+
+def test_an_incident_of_another_schema_is_said_to_be_one(run, tmp_path):
+    folder = write(tmp_path, incident())
+    data = {**json.loads((folder / "incident.json").read_text()), "schema": 9}
+    (folder / "incident.json").write_text(json.dumps(data))
+
+    code, _, err = run("show", FIRST)
+
+    assert code == 1
+    assert "schema 9" in err
+
+
+def test_bytes_that_are_no_text_do_not_stop_show(run, tmp_path):
+    (write(tmp_path, incident()) / "dump.txt").write_bytes(b"before \xff\xfe after\n")
+
+    code, out, _ = run("show", FIRST)
+
+    assert code == 0
+    assert "before" in out
+    assert "after" in out
+
+
+def test_a_directory_that_is_not_there_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main(["incidents", "--incident-dir", "/nowhere/at/all"])
+
+    assert leaving.value.code == 2
+    assert "/nowhere/at/all is no directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["show"], ["incidents", "--colour"]])
+def test_a_command_that_cannot_be_meant_is_a_usage_error(arguments):
+    with pytest.raises(SystemExit) as leaving:
+        main(arguments)
+
+    assert leaving.value.code == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    write(tmp_path, incident(), dump="a line of the dump\n" * 100_000)
+    command = f"{sys.executable} -m watchdog_hook show latest --incident-dir {tmp_path} | head -1"
+    shown = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert FIRST in shown.stdout
+
+
+# doctor
+
+
+@pytest.fixture
+def _without_airflow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "airflow", None)
+    monkeypatch.setitem(sys.modules, "airflow.configuration", None)
+    monkeypatch.setattr(doctor, "_version", lambda name: None)
+
+
+@pytest.mark.usefixtures("_without_airflow")
+def test_doctor_works_without_airflow_and_says_so(run):
+    code, out, _ = run("doctor")
+
+    assert code == 0
+    assert "Airflow is not installed here" in out
+    assert "No problems found." in out
+
+
+@pytest.mark.usefixtures("_without_airflow")
+def test_doctor_as_json_has_every_setting_with_its_source(run, tmp_path):
+    told = json.loads(run("doctor", "--json")[1])
+
+    assert [each["option"] for each in told["settings"]] == list(KNOBS)
+    assert {each["option"]: each["source"] for each in told["settings"]} == {
+        **dict.fromkeys(KNOBS, "default"),
+        "incident_dir": "command line",
+    }
+    assert told["problems"] == 0
+    assert {each["level"] for each in told["checks"]} <= {"ok", "warn", "problem"}
+
+
+@pytest.mark.usefixtures("_without_airflow")
+def test_doctor_finds_a_problem_with_exit_code_1(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wrapt", None)
+
+    code, out, _ = run("doctor")
+
+    assert code == 1
+    assert "wrapt cannot be imported" in out
+    assert "pip install wrapt" in out
+    assert "1 problem found." in out
+
+
+def test_an_incident_directory_that_can_be_made_is_fine_and_is_not_made(tmp_path):
+    wanted = tmp_path / "deep" / "down"
+
+    assert levers.incident_dir(Config(incident_dir=str(wanted))).level == "ok"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_incident_directory_beneath_a_file_is_a_problem(tmp_path):
+    (tmp_path / "file").touch()
+
+    assert levers.incident_dir(Config(incident_dir=str(tmp_path / "file" / "x"))).level == "problem"
+
+
+def test_an_incident_directory_that_is_not_writable_is_a_problem(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+    told = levers.incident_dir(Config(incident_dir=str(tmp_path)))
+
+    assert told.level == "problem"
+    assert "incident_dir" in told.remedy
+
+
+def test_a_full_disk_is_warned_of(tmp_path):
+    assert (
+        levers.incident_dir(Config(incident_dir=str(tmp_path), incident_max_mb=1e12)).level
+        == "warn"
+    )
+
+
+def test_a_free_sigurg_is_fine():
+    assert levers.urgent_signal().level == "ok"
+
+
+def test_the_owner_of_sigurg_is_named():
+    def somebody(number, frame):
+        raise AssertionError
+
+    before = signal.signal(signal.SIGURG, somebody)
+    try:
+        assert "somebody" in levers.urgent_signal().what
+    finally:
+        signal.signal(signal.SIGURG, before)
+
+
+def test_a_blocked_sigurg_is_a_problem():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG})
+    try:
+        assert levers.urgent_signal().level == "problem"
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_a_sigurg_of_another_runtime_is_warned_of(monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+
+    assert levers.urgent_signal().level == "warn"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "scope", "says"),
+    [
+        ("0000000000080000", "3", None),
+        ("0000000000000000", None, None),
+        ("0000000000000000", "0", None),
+        ("0000000000000000", "1", "children"),
+        ("0000000000000000", "2", "CAP_SYS_PTRACE is missing"),
+        ("0000000000000000", "3", "nobody may"),
+    ],
+)
+def test_what_hinders_ptrace_is_said(tmp_path, capabilities, scope, says):
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "status").write_text(f"Name:\tpython\nCapEff:\t{capabilities}\n")
+    if scope is not None:
+        (tmp_path / "sys/kernel/yama").mkdir(parents=True)
+        (tmp_path / "sys/kernel/yama/ptrace_scope").write_text(f"{scope}\n")
+
+    told = levers.ptrace_hindrance(tmp_path)
+
+    assert told is None if says is None else says in told[0]
+
+
+class ApiServer(http.server.BaseHTTPRequestHandler):
+    """Answers each path's beginning with a status and a body."""
+
+    answers: ClassVar[dict[str, tuple[int, dict]]] = {}
+
+    def do_POST(self):
+        self.do_GET()
+
+    def do_GET(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, body = next(
+            answer for start, answer in self.answers.items() if self.path.startswith(start)
+        )
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+def review(allowed: bool) -> dict:
+    return {"status": {"allowed": allowed}, "spec": {}}
+
+
+@pytest.fixture
+def core(request):
+    client = pytest.importorskip("kubernetes.client")
+    handler = type("Answers", (ApiServer,), {"answers": request.param})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        configuration = client.Configuration(host=f"http://127.0.0.1:{server.server_port}")
+        with client.ApiClient(configuration) as api:
+            yield client.CoreV1Api(api)
+        server.shutdown()
+        thread.join()
+
+
+REVIEW, PODS = "/apis/authorization.k8s.io", "/api/v1/namespaces"
+
+
+@pytest.mark.parametrize(
+    ("core", "level"),
+    [
+        ({REVIEW: (201, review(True))}, "ok"),
+        ({REVIEW: (201, review(False))}, "problem"),
+        ({REVIEW: (403, {}), PODS: (404, {})}, "ok"),
+        ({REVIEW: (404, {}), PODS: (403, {})}, "problem"),
+        ({REVIEW: (403, {}), PODS: (500, {})}, "warn"),
+    ],
+    indirect=["core"],
+)
+def test_whether_the_account_may_get_pods_is_asked_by_a_review_or_else_by_trying(core, level):
+    (told,) = doctor._safely("get pods", lambda: doctor.may_get_pods(core, ["here"]))
+
+    assert told.level == level
+    if level == "problem":
+        assert "here" in told.what
+
+
+def real(tmp_path, **environment):
+    shown = subprocess.run(
+        [sys.executable, "-m", "watchdog_hook", "doctor", "--json"],
+        env={
+            **os.environ,
+            "AIRFLOW_HOME": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+            "AIRFLOW__CORE__EXECUTOR": "KubernetesExecutor",
+            "AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER": "False",
+            "KUBECONFIG": "/nowhere",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = json.loads(shown.stdout)
+    assert shown.returncode == (1 if told["problems"] else 0)
+    return {each["what"]: each for each in told["checks"]}
+
+
+@pytest.mark.airflow
+@pytest.mark.timeout(120)
+def test_doctor_sees_that_local_settings_called_install(tmp_path):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "airflow_local_settings.py").write_text(doctor.LOADING)
+
+    told = real(tmp_path, AIRFLOW__WATCHDOG_HOOK__REQUEST_TIMEOUT="10,60")
+
+    (loaded,) = [each for what, each in told.items() if what.startswith("install() was called")]
+    assert loaded["level"] == "ok"
+    assert told["[watchdog_hook] request_timeout is 10,60"]["level"] == "ok"
+
+
+@pytest.mark.airflow
+@pytest.mark.timeout(120)
+def test_doctor_sees_that_nothing_loads_the_watchdog_and_what_has_no_timeout(tmp_path):
+    told = real(
+        tmp_path,
+        AIRFLOW__KUBERNETES_EXECUTOR__KUBE_CLIENT_REQUEST_ARGS='{"_request_timeout": [10, 60]}',
+        AIRFLOW__KUBERNETES_EXECUTOR__TASK_PUBLISH_MAX_RETRIES="3",
+        AIRFLOW__WATCHDOG_HOOK__DUMP_AFTER="soon",
+    )
+
+    assert told["there is no airflow_local_settings.py"]["level"] == "problem"
+    assert told["[kubernetes_executor] task_publish_max_retries is 3"]["level"] == "ok"
+    (timeout,) = [
+        each for what, each in told.items() if what.startswith("_request_timeout is [10, 60]")
+    ]
+    assert "patch_namespaced_pod" in timeout["why"]
+    assert "410" in timeout["why"]
+    assert any("dump_after must be" in what for what in told)
+    (pods,) = [each for what, each in told.items() if "get pods" in what]
+    assert pods["level"] == "warn"
