@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from watchdog_hook.actions.interrupt import ANY_FRAME
 from watchdog_hook.core import ladder
 from watchdog_hook.core.ladder import CallReading, Ground
 from watchdog_hook.core.model import Deed, InFlight, ThreadReading
@@ -119,8 +120,7 @@ class CallWatch:
             self._give_up(watched, now, age, "every lever was tried")
             return
         if ground is Ground.OVERLONG:
-            # Between two bytes of a trickling answer the frame is made anew: only the code must match.
-            reading = _any_frame(reading)
+            reading = replace(reading, position=(ANY_FRAME, *reading.position[1:]))
         watched.shots.append((lever, now))
         outcome = self._actions.fire(lever, flight, reading, episode.incident.id, age)
         for _ in range(LANDING_LOOKS):
@@ -197,9 +197,3 @@ def _guarded(flight: InFlight | None) -> InFlight | None:
         flight = flight.outer
     return flight
 
-
-def _any_frame(reading: ThreadReading) -> ThreadReading:
-    import dataclasses
-
-    _, code, instruction = reading.position
-    return dataclasses.replace(reading, position=(0, code, instruction))

@@ -22,7 +22,7 @@ class Notes:
     """
     A queue that costs its writers one append.
 
-    The same event about the same thing is said the first time, and then at 2, 4, 8 … repeats with its count.
+    The same event about the same thing in the same incident is said the first time, and then at 2, 4, 8 … repeats with its count.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Notes:
         lines = []
         while self._queue:
             event, fields = self._queue.popleft()
-            key = (event, *(str(fields.get(name)) for name in ("call", "peer", "ti", "outcome")))
+            key = (event, *(str(fields.get(name)) for name in ("incident", "call", "peer", "ti", "outcome")))
             count, last = self._seen.get(key, (0, now))
             count = 1 if now - last > FORGET_AFTER else count + 1
             self._seen[key] = (count, now)

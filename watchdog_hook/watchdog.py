@@ -155,6 +155,7 @@ class Episode:
     thread: int
     progress: Progress = field(default_factory=Progress)
     dumped: bool = False
+    dumped_at: float = 0.0  # seconds of silence at the last dump
     dumped_stack: int = 0
     dump_before: Snapshot | None = None
 
@@ -352,6 +353,9 @@ class Watchdog:
         beat_at = self._beat_at
         if beat_at != self._state.beat_at:
             self._begin_iteration()
+        # First what the loop did: its notes are older than what is judged now.
+        for level, line in self._notes.drain(now):
+            self._actions.say(level, self.mask(line))
         moved = self._sample(now)
         self._state, events = judge(
             self._state, Reading(now, beat_at, overslept, moved), self._patience
@@ -365,8 +369,6 @@ class Watchdog:
                 self.fail.run("interrupt", self._calls.look, now)
         self._usage = self._evidence.pressure()
         self.fail.run("host", self.host.tick, now)
-        for level, line in self._notes.drain(now):
-            self._actions.say(level, self.mask(line))
         self._actions.settle()
         self.fail.run("metrics", self._send_metrics, now, silence)
 
@@ -521,11 +523,14 @@ class Watchdog:
     def _dump_again(self, episode: Episode, silence: float) -> None:
         snapshot = self._gather(episode.thread)
         before = episode.dump_before or Snapshot(())
+        since = silence - episode.dumped_at
         episode.incident = episode.incident.evolve(silence_s=silence)
         text = self.mask(
-            report.render_delta(episode.incident, before, snapshot, files=episode.path)
+            report.render_delta(
+                episode.incident, before, snapshot, since_s=since, files=episode.path
+            )
         )
-        episode.dump_before = snapshot
+        episode.dump_before, episode.dumped_at = snapshot, silence
         episode.dumped_stack = self._stack[0]
         self._actions.update(episode.incident, text)
         self._actions.say("ERROR", text, wait=True)

@@ -23,6 +23,10 @@ from watchdog_hook.core.model import InFlight, ThreadReading
 # Its default action is to be ignored, so a stray one cannot kill a child or an exec'ed program.
 SIGNAL = signal.SIGURG
 
+# As the first part of a position: any frame of that code will do. Between two bytes of a trickling answer
+# the innermost frame is made anew.
+ANY_FRAME = 0
+
 
 def leave(flight: InFlight) -> None:
     """
@@ -137,7 +141,8 @@ class Interrupter:
             frame is None
             or flight.closed
             or not _within(self._current(flight.thread), flight)
-            or (id(frame), id(frame.f_code), frame.f_lasti) != position
+            or (id(frame.f_code), frame.f_lasti) != position[1:]
+            or position[0] not in (ANY_FRAME, id(frame))
         ):
             return  # late: the call ended or went on by itself
         flight.fired = True
@@ -167,14 +172,18 @@ def _shut_down(descriptor: int | None) -> bool:
     # SSLSocket.shutdown would forget the TLS state. Never a datagram socket: its reader would spin.
     if descriptor is None:
         return False
-    try:
-        with socket.socket(fileno=os.dup(descriptor)) as twin:
-            if twin.type != socket.SOCK_STREAM:
+    # The object is made for another socket first: made from the descriptor, it would set the original
+    # non-blocking where somebody has set a default timeout.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as twin:
+        try:
+            twin.settimeout(None)
+            os.dup2(descriptor, twin.fileno(), inheritable=False)
+            if twin.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM:
                 return False
             twin.shutdown(socket.SHUT_RDWR)
             return True
-    except OSError:
-        return False
+        except OSError:
+            return False
 
 
 def _installed_action() -> bytes:

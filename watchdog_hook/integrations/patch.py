@@ -22,11 +22,15 @@ class Patches:
 
     def __init__(self, fail: FailOpen) -> None:
         self._fail = fail
-        self._on: dict[tuple[type, str], tuple[Any, Any]] = {}
+        self._on: dict[tuple[type, str, str], tuple[Any, Any]] = {}
         self._active = False
 
-    def wrap(self, owner: type, name: str, wrapper: Wrapper) -> bool:
-        """Wrap the method where `owner` or the nearest class above defines it; False if none does."""
+    def wrap(self, owner: type, name: str, wrapper: Wrapper, purpose: str = "") -> bool:
+        """
+        Wrap the method where `owner` or the nearest class above defines it; False if none does.
+
+        Wrappers of different purposes lie around one another, the later outside.
+        """
         import wrapt
 
         for base in inspect.getmro(owner):
@@ -34,13 +38,13 @@ class Patches:
                 break
         else:
             return False
-        if (base, name) in self._on:
+        if (base, name, purpose) in self._on:
             return True
         original = vars(base)[name]
         wrapped = wrapt.FunctionWrapper(
             original, entry(f"{base.__name__}.{name}", wrapper, self._fail), enabled=self._enabled
         )
-        self._on[base, name] = (original, wrapped)
+        self._on[base, name, purpose] = (original, wrapped)
         setattr(base, name, wrapped)
         self._active = True
         return True
@@ -48,7 +52,7 @@ class Patches:
     def remove(self) -> None:
         """Put every original back, in the opposite order."""
         self._active = False
-        for (owner, name), (original, wrapped) in reversed(list(self._on.items())):
+        for (owner, name, _), (original, wrapped) in reversed(list(self._on.items())):
             if vars(owner).get(name) is wrapped:
                 setattr(owner, name, original)
         self._on.clear()

@@ -392,7 +392,7 @@ class KubernetesExecutors:
             AirflowKubernetesScheduler as Scheduler,
         )
 
-        patches.wrap(Executor, "start", self._started)
+        patches.wrap(Executor, "start", self._started, "recovery")
         patches.wrap(Executor, "execute_async", self._queued_anew)
         patches.wrap(Executor, "_change_state", self._change_state)
         patches.wrap(Executor, "try_adopt_task_instances", self._adopt_all)
