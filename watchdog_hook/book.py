@@ -129,7 +129,9 @@ class Guard:
         self._flight = self._book.enter(Call(self._name, kind="guard"), guarded=True)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
         flight = self._flight
         if flight is None:
             return

@@ -11,11 +11,15 @@ from watchdog_hook.core.ladder import CallReading, Ground
 from watchdog_hook.core.model import Deed, InFlight, ThreadReading
 
 if TYPE_CHECKING:
-    from watchdog_hook.watchdog import Actions, Episode, Evidence, Watchdog
+    from watchdog_hook.incidents import Episode
+    from watchdog_hook.ports import Actions, Evidence
+    from watchdog_hook.watchdog import Watchdog
 
 LANDING_LOOKS = 10  # short waits after a shot, before the outcome is left to the next look
 LANDING_WAIT = 0.02  # seconds each
-AGAIN = 3  # times the signal is tried on a trickling call: it may have moved between look and delivery
+AGAIN = (
+    3  # times the signal is tried on a trickling call: it may have moved between look and delivery
+)
 
 
 @dataclass
@@ -65,12 +69,14 @@ class CallWatch:
             del self._watched[serial]
             self._landed(watched)
             if watched.own_episode and watched.episode is not None:
-                self._dog.close(watched.episode, watched.flight.ended - watched.flight.started)
+                self._dog.incidents.end(
+                    watched.episode, watched.flight.ended - watched.flight.started
+                )
 
     def _look_at(self, flight: InFlight, now: float) -> None:
         config = self._dog.config
         limit = min(config.interrupt_after, flight.limit or config.interrupt_after)
-        age = now - flight.started - self._dog.paused_since(flight.started)
+        age = self._dog.age(flight, now)
         # Three looks prove a call stuck; there is no need to look at a young one.
         if age < min(limit / 2, config.sample_after):
             return
@@ -79,11 +85,11 @@ class CallWatch:
         reading = self._evidence.thread(flight.thread, native)
         if reading is None:
             return
-        same = (
-            watched.reading is not None
-            and (watched.reading.position, watched.reading.stack, watched.reading.switches)
-            == (reading.position, reading.stack, reading.switches)
-        )
+        same = watched.reading is not None and (
+            watched.reading.position,
+            watched.reading.stack,
+            watched.reading.switches,
+        ) == (reading.position, reading.stack, reading.switches)
         watched.looks = watched.looks + 1 if same else 1
         watched.reading = reading
         silent = age
@@ -114,7 +120,7 @@ class CallWatch:
         flight = watched.flight
         if watched.shots and now - watched.shots[-1][1] < ladder.LEVER_PATIENCE:
             return
-        episode = self._dumped_episode(watched, now, age)
+        episode = self._dumped_episode(watched, now)
         lever = self._next_lever(watched, reading, ground)
         if lever is None:
             self._give_up(watched, now, age, "every lever was tried")
@@ -143,20 +149,16 @@ class CallWatch:
             ground=ground.value,
         )
         watched.deed = Deed(age, "interrupt", lever, outcome)
-        self._dog.acted(episode, watched.deed)
+        self._dog.incidents.acted(episode, watched.deed)
         self._dog.count("interrupts")
 
-    def _dumped_episode(self, watched: Watched, now: float, age: float) -> Episode:
+    def _dumped_episode(self, watched: Watched, now: float) -> Episode:
         if watched.episode is None:
-            watched.episode = self._dog.episode_of(watched.flight, now)
+            watched.episode = self._dog.dumped_episode(watched.flight, now)
             watched.own_episode = watched.flight.thread != self._dog.ident
-        if not watched.episode.dumped:
-            self._dog.dump(watched.episode, age)
         return watched.episode
 
-    def _next_lever(
-        self, watched: Watched, reading: ThreadReading, ground: Ground
-    ) -> str | None:
+    def _next_lever(self, watched: Watched, reading: ThreadReading, ground: Ground) -> str | None:
         tried = [lever for lever, _ in watched.shots]
         for lever in self._actions.levers(watched.flight, reading):
             allowed = AGAIN if ground is Ground.OVERLONG and lever == "signal" else 1
@@ -168,7 +170,7 @@ class CallWatch:
         if watched.gave_up:
             return
         watched.gave_up = True
-        episode = self._dumped_episode(watched, now, age)
+        episode = self._dumped_episode(watched, now)
         self._dog.say(
             "ERROR",
             "no_lever",
@@ -179,13 +181,13 @@ class CallWatch:
             action="none",
             outcome=why,
         )
-        self._dog.acted(episode, Deed(age, "no_lever", None, why))
+        self._dog.incidents.acted(episode, Deed(age, "no_lever", None, why))
 
     def _landed(self, watched: Watched) -> None:
         if watched.deed is None or watched.episode is None or watched.deed.outcome != "fired":
             return
         outcome = "landed" if watched.flight.fired else "ended by itself"
-        self._dog.acted(
+        self._dog.incidents.acted(
             watched.episode,
             Deed(watched.deed.at_s, watched.deed.deed, watched.deed.lever, outcome),
         )
@@ -196,4 +198,3 @@ def _guarded(flight: InFlight | None) -> InFlight | None:
     while flight is not None and not flight.guarded:
         flight = flight.outer
     return flight
-

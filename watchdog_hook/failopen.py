@@ -46,7 +46,7 @@ class FailOpen:
                 ' Airflow is not affected"\n'
                 + "".join(f" {line}\n" for line in traceback.format_exc().splitlines()).rstrip("\n")
             )
-        except Exception:  # noqa: BLE001 - nothing is left to say it with
+        except Exception:  # noqa: BLE001, S110 - nothing is left to say it with
             pass
 
 

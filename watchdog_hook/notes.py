@@ -22,7 +22,8 @@ class Notes:
     """
     A queue that costs its writers one append.
 
-    The same event about the same thing in the same incident is said the first time, and then at 2, 4, 8 … repeats with its count.
+    The same event about the same thing in one incident is said the first time, and then at 2, 4, 8 …
+    repeats, with its count.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,10 @@ class Notes:
         lines = []
         while self._queue:
             event, fields = self._queue.popleft()
-            key = (event, *(str(fields.get(name)) for name in ("incident", "call", "peer", "ti", "outcome")))
+            key = (
+                event,
+                *(str(fields.get(name)) for name in ("incident", "call", "peer", "ti", "outcome")),
+            )
             count, last = self._seen.get(key, (0, now))
             count = 1 if now - last > FORGET_AFTER else count + 1
             self._seen[key] = (count, now)
@@ -51,3 +55,33 @@ class Notes:
                 key: seen for key, seen in self._seen.items() if now - seen[1] <= FORGET_AFTER
             }
         return lines
+
+
+SLOW_EVERY = 600.0  # seconds between two lines on a slow phase
+
+
+class SlowPhases:
+    """Says of each phase once in ten minutes that it is slow, with how often and the worst since."""
+
+    def __init__(self) -> None:
+        self._phases: dict[
+            str, tuple[float, int, float]
+        ] = {}  # when said, times since, worst since
+
+    def began(self, phase: str, silence: float, now: float) -> dict[str, Any] | None:
+        """Return what to say now about a phase that turned slow; None: it was said lately."""
+        said, times, worst = self._phases.get(phase, (-SLOW_EVERY, 0, 0.0))
+        if now - said < SLOW_EVERY:
+            self._phases[phase] = (said, times + 1, max(worst, silence))
+            return None
+        self._phases[phase] = (now, 0, 0.0)
+        return {
+            "phase": phase,
+            "times_before": times or None,
+            "worst_s": worst if times else None,
+        }
+
+    def ended(self, phase: str, lasted: float) -> None:
+        """Remember how long a slow iteration took in the end."""
+        said, times, worst = self._phases.get(phase, (-SLOW_EVERY, 0, 0.0))
+        self._phases[phase] = (said, times, max(worst, lasted))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Union
 
 # A loop that is seen to move is slow, not stuck; but nobody waits for ever. At this many times the
 # patience it is dumped all the same (240 s by default: before Kubernetes' probe kills the evidence).
@@ -86,7 +85,7 @@ class Paused:
     seconds: float
 
 
-Event = Union[StallBegan, StallEnded, Slow, SlowEnded, Paused]
+Event = StallBegan | StallEnded | Slow | SlowEnded | Paused
 
 
 def judge(state: State, reading: Reading, patience: Patience) -> tuple[State, tuple[Event, ...]]:

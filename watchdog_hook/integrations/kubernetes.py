@@ -113,7 +113,9 @@ class Server:
                 client.VersionApi(api_client).get_code(_request_timeout=PROBE_TIMEOUT)
                 answered = True
             except client.ApiException as error:
-                answered = bool(error.status)  # 401 and 403 are answers too; 0 is a broken connection
+                answered = bool(
+                    error.status
+                )  # 401 and 403 are answers too; 0 is a broken connection
             finally:
                 api_client.rest_client.pool_manager.clear()
         except Exception:  # noqa: BLE001 - whatever it was, the server did not answer
@@ -134,7 +136,9 @@ class ApiCalls:
 
     def __init__(self, dog: Watchdog) -> None:
         self._dog = dog
-        self._servers: dict[int, Server] = {}  # by id of the rest client, which `_clients` keeps alive
+        self._servers: dict[
+            int, Server
+        ] = {}  # by id of the rest client, which `_clients` keeps alive
         self._clients: list[Any] = []
         self._thread = threading.get_ident()
         self.depth = 0  # of boundaries above, on the executor's thread
@@ -186,7 +190,9 @@ class ApiCalls:
         call = fail.run("describe", describe, args, kwargs)
         if call is None:
             return wrapped(*args, **kwargs)
-        server = ours if self.depth and call.kind == "api" and self._dog.config.may_interrupt else None
+        server = (
+            ours if self.depth and call.kind == "api" and self._dog.config.may_interrupt else None
+        )
         if server is not None and not server.allows():
             raise _error(call, 0.0, "refused")
         if ours is not None and call.kind == "api":
@@ -232,13 +238,15 @@ class ApiCalls:
         if isinstance(error, StuckApiCall):
             server.failed()
             return error
-        if flight.fired or (broken := is_broken(error)):
+        age = (flight.ended or self._dog.now) - flight.started
+        if flight.fired:
             server.failed()
-            if flight.fired or self._dog.config.requeue_connection_errors:
-                age = (flight.ended or self._dog.now) - flight.started
-                return _error(flight.call, age, "silent" if flight.fired else "broken")
-            return error
-        if not broken and getattr(error, "status", None):
+            return _error(flight.call, age, "silent")
+        if is_broken(error):
+            server.failed()
+            again = self._dog.config.requeue_connection_errors
+            return _error(flight.call, age, "broken") if again else error
+        if getattr(error, "status", None):
             server.answered()
         return error
 
@@ -274,9 +282,7 @@ def describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     path = _template(parts.path)
     query = dict(kwargs.get("query_params") or ())
     stream = any(str(query.get(word)).lower() == "true" for word in ("watch", "follow"))
-    return Call(
-        f"{method} {path}", Peer(*_peer(url)), "stream" if stream else "api"
-    )
+    return Call(f"{method} {path}", Peer(*_peer(url)), "stream" if stream else "api")
 
 
 def is_broken(error: BaseException) -> bool:
@@ -292,7 +298,9 @@ def is_broken(error: BaseException) -> bool:
         return error.reason is not None and is_broken(error.reason)
     if isinstance(error, known.SSLError):
         # A handshake cut off by the peer; anything else about TLS is for a person to look at.
-        return any(isinstance(part, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) for part in error.args)
+        return any(
+            isinstance(part, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) for part in error.args
+        )
     if getattr(error, "status", None) == 0 and isinstance(error.__context__, known.HTTPError):
         return is_broken(error.__context__)  # kubernetes' ApiException(status=0) of an SSLError
     return isinstance(
@@ -322,7 +330,13 @@ def _template(path: str) -> str:
     parts = path.split("/")
     shown = []
     # What follows a collection's name is a name: /api/v1/<collection>/<name>, /apis/<group>/<v>/<collection>/…
-    start = parts.index("api") + 2 if "api" in parts else parts.index("apis") + 3 if "apis" in parts else None
+    start = (
+        parts.index("api") + 2
+        if "api" in parts
+        else parts.index("apis") + 3
+        if "apis" in parts
+        else None
+    )
     for index, part in enumerate(parts):
         if start is None or index <= start or not part:
             shown.append(part)

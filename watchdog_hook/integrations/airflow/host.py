@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from watchdog_hook.watchdog import Host
+from watchdog_hook.ports import Host
 
 if TYPE_CHECKING:
     from watchdog_hook.integrations.airflow.kubernetes_executor import KubernetesExecutors
@@ -103,7 +103,12 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
-    for name in ("apache-airflow", "apache-airflow-providers-cncf-kubernetes", "kubernetes", "urllib3"):
+    for name in (
+        "apache-airflow",
+        "apache-airflow-providers-cncf-kubernetes",
+        "kubernetes",
+        "urllib3",
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

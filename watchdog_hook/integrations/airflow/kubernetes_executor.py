@@ -55,9 +55,15 @@ class Recovery:
         self.adoptions = Adoptions(dog, executor)
         self.server: Server = calls.own(executor.kube_client.api_client)
         self.creating: Any = None  # the key whose pod is being created
-        self.changing_state = False  # inside _change_state, whose failures go back into the queue it drains
-        self.owed: dict[tuple[str, str], str] = {}  # (namespace, pod): the method that got no answer
-        self.batch: dict[Any, tuple[str, str, dict[str, Any]]] = {}  # what is created in one event loop
+        self.changing_state = (
+            False  # inside _change_state, whose failures go back into the queue it drains
+        )
+        self.owed: dict[
+            tuple[str, str], str
+        ] = {}  # (namespace, pod): the method that got no answer
+        self.batch: dict[
+            Any, tuple[str, str, dict[str, Any]]
+        ] = {}  # what is created in one event loop
         self._follow_queue(executor.task_queue)
         create = executor.kube_client.create_namespaced_pod
         executor.kube_client.create_namespaced_pod = self._creator(create)
@@ -270,7 +276,8 @@ class Recovery:
         No signal goes there: it would leave requests running behind our back. Its calls get a timeout instead.
         """
         jobs = list(args[0] if args else kwargs["next_jobs"])
-        results, starting = [], []
+        results: list[tuple[Any, Exception | None]] = []
+        starting = []
         last = {key_of(job): index for index, job in enumerate(jobs)}
         for index, job in enumerate(jobs):
             key = key_of(job)
@@ -292,7 +299,10 @@ class Recovery:
 
     @contextlib.contextmanager
     def _time_limit(self) -> Iterator[None]:
-        config, before = self.executor.kube_config, self.executor.kube_config.kube_client_request_args
+        config, before = (
+            self.executor.kube_config,
+            self.executor.kube_config.kube_client_request_args,
+        )
         limit = self.server.breaker.limit or self._dog.config.interrupt_after
         given = before or {}
         if given.get("_request_timeout") is None:
@@ -323,7 +333,9 @@ class Recovery:
         name, namespace, metadata = named
         if is_broken_async(error):
             self.server.failed()
-            if not self._dog.config.requeue_connection_errors and not isinstance(error, TimeoutError):
+            if not self._dog.config.requeue_connection_errors and not isinstance(
+                error, TimeoutError
+            ):
                 return error
             self._put_back_safely(job, key, OutcomeUnknown(error, name, namespace))
             return None

@@ -1,0 +1,102 @@
+"""What the watchdog is given: evidence to read, actions to take, a host to serve, and time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from watchdog_hook.core.model import Frame, Incident, InFlight, ThreadReading, ThreadStack
+
+
+class Evidence(Protocol):
+    """Reads this process and changes nothing. Its methods never raise."""
+
+    def stacks(self, first: int | None) -> tuple[ThreadStack, ...]: ...
+    def frames(self, ident: int) -> tuple[Frame, ...]: ...
+    def thread(self, ident: int, native_id: int | None) -> ThreadReading | None: ...
+    def debugger(self) -> bool: ...
+    def pressure(self) -> Any: ...
+    def pause_cause(self, before: Any, after: Any) -> str: ...
+    def unavailable(self) -> tuple[tuple[str, str], ...]: ...
+    def process_started(self) -> float | None: ...
+    def versions(self) -> dict[str, str]: ...
+
+
+class Actions(Protocol):
+    """Changes the process, or leaves something behind. What fails is said by the actions themselves."""
+
+    def arm(self, current: Callable[[int], InFlight | None]) -> str | None: ...
+    def disarm(self) -> None: ...
+    def forget(self) -> None: ...
+    def new_incident(self, wall: float) -> tuple[str, str]: ...
+    def record(self, incident: Incident, text: str) -> object: ...
+    def update(self, incident: Incident, delta: str = "") -> None: ...
+    def say(self, level: str, text: str, *, wait: bool = False) -> None: ...
+    def urgent(self, line: str) -> None: ...
+    def settle(self) -> None: ...
+    def levers(self, flight: InFlight, reading: ThreadReading) -> tuple[str, ...]: ...
+    def fire(
+        self, lever: str, flight: InFlight, reading: ThreadReading, incident: str | None, age: float
+    ) -> str: ...
+    def terminate(self) -> None: ...
+    def working(self) -> bool: ...
+
+
+class Host:
+    """What only a host knows. This one knows nothing; Airflow's is in integrations."""
+
+    job_id: str | None = None
+
+    def versions(self) -> dict[str, str]:
+        """Return names and versions of what runs here."""
+        return {}
+
+    def mask(self, text: str) -> str:
+        """Return a text from outside without the secrets the host knows."""
+        return text
+
+    def waiting(self) -> int | None:
+        """Return how many task instances wait, without a call to anybody; None: not known."""
+        return None
+
+    def gauge(self, name: str, value: float) -> None:
+        """Send a gauge."""
+
+    def incr(self, name: str, tags: dict[str, str] | None = None) -> None:
+        """Count one."""
+
+    def timing(self, name: str, seconds: float) -> None:
+        """Send a duration."""
+
+    def breaker_open(self) -> bool:
+        """Tell whether some server is being left alone."""
+        return False
+
+    def working(self) -> bool:
+        """Tell whether something of the host's part is under way that a fork should wait for."""
+        return False
+
+    def tick(self, now: float) -> None:
+        """Do what is due from the watchdog's thread; called at every look."""
+
+
+class SystemClock:
+    """Real time. `stop` ends the wait."""
+
+    now = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait; return True at once when stopped."""
+        return self._stopped.wait(seconds)
+
+    def stop(self) -> None:
+        """End the wait, now and from now on."""
+        self._stopped.set()
