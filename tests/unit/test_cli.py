@@ -367,6 +367,24 @@ def test_a_sigurg_of_another_runtime_is_warned_of(monkeypatch):
     assert levers.urgent_signal().level == "warn"
 
 
+@pytest.mark.linux
+def test_a_sigurg_that_a_library_took_behind_pythons_back_is_warned_of():
+    program = (
+        "import ctypes, signal\n"
+        "from watchdog_hook.cli import levers\n"
+        "assert levers.urgent_signal().level == 'ok'\n"
+        "handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)\n"
+        "ctypes.CDLL(None).signal(signal.SIGURG, handler)\n"
+        "assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL\n"
+        "print(levers.urgent_signal().level)\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert shown.stdout == "warn\n"
+
+
 @pytest.mark.parametrize(
     ("capabilities", "scope", "says"),
     [

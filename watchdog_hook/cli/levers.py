@@ -100,6 +100,8 @@ def urgent_signal() -> Check:
             "start it from a shell or supervisor that does not block signals",
         )
     handler = signal.getsignal(signal.SIGURG)
+    if handler in (signal.SIG_DFL, signal.SIG_IGN) and _is_caught(signal.SIGURG):
+        handler = None  # Python was not told: a library called sigaction by itself
     if handler in (signal.SIG_DFL, signal.SIG_IGN):
         return Check("ok", f"{what} is free", "nobody handles it in this process")
     if handler is None:
@@ -115,6 +117,19 @@ def urgent_signal() -> Check:
     return Check(
         "ok", f"{what} has a handler, {owner}", "it is called for signals that are not ours"
     )
+
+
+def _is_caught(number: int, proc: Path = Path("/proc")) -> bool:
+    return int(_status(proc).get("SigCgt", "0"), 16) >> (number - 1) & 1 == 1
+
+
+def _status(proc: Path) -> dict[str, str]:
+    """Return /proc/self/status; empty where it cannot be read."""
+    try:
+        lines = (proc / "self/status").read_text().splitlines()
+    except OSError:
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def syscall_files() -> Check:
@@ -155,11 +170,9 @@ def py_spy() -> Check:
 
 def ptrace_hindrance(proc: Path = Path("/proc")) -> tuple[str, str] | None:
     """Return why ptrace is not possible and what would help; None if nothing known forbids it."""
-    try:
-        lines = (proc / "self/status").read_text().splitlines()
-    except OSError as error:
-        return f"/proc/self/status cannot be read ({error.strerror})", ""
-    status = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    status = _status(proc)
+    if not status:
+        return "/proc/self/status cannot be read", ""
     if int(status.get("CapEff", "0"), 16) >> CAP_SYS_PTRACE & 1:
         return None
     try:
