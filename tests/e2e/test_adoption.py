@@ -31,8 +31,11 @@ def test_every_fault_of_the_adoption_leaves_each_task_its_one_pod(start: Start, 
     while fault is not None:
         trap.wait(timeout=120)
         if fault in SILENT:
-            second.wait_event("interrupt", since=mark)
-            assert has_stack_of(second.text(mark), "patch_namespaced_pod"), fault
+            second.wait_event("absorbed", since=mark)
+            assert second.events("interrupt", since=mark), fault
+            # A silence of the whole connection meets whatever call comes first, not the patch.
+            if not fault.is_of_connection:
+                assert has_stack_of(second.text(mark), "patch_namespaced_pod"), fault
         api.clear()
         mark = second.mark()
         fault = next(faults, None)
@@ -51,5 +54,5 @@ def test_every_fault_of_the_adoption_leaves_each_task_its_one_pod(start: Start, 
         "every pod to be adopted",
     )
     ordeal.check()
-    assert second.home.database.task_states() == {"queued": ordeal.expected}
+    assert second.home.database.task_states()["queued"] == ordeal.expected
     assert set(second.home.database.tries().values()) == {1}

@@ -32,12 +32,13 @@ def test_every_fault_after_a_task_lets_the_loop_go_on(
         trap = ordeal.set_fault(fault, on=operation)
         ordeal.finish(dag)
         trap.wait()
-        scheduler.wait_event("interrupt", since=mark)
+        scheduler.wait_event("absorbed", since=mark)
         api.clear()
         scheduler.wait_event("stall_ended", since=mark)
         dag = ordeal.release()
         ordeal.wait_for_pods()
 
+        assert scheduler.events("interrupt", since=mark), fault
         assert has_stack_of(scheduler.text(mark), function), fault
         assert has_stack_of(scheduler.text(mark), "_change_state"), fault
         ordeal.check()

@@ -30,12 +30,12 @@ def test_every_fault_of_a_creation_ends_with_one_pod_per_task(
         trap = ordeal.set_fault(fault, on="create")
         ordeal.release()
         trap.wait(2 if fault is Fault.LATE else 1)
-        scheduler.wait_event("interrupt", since=mark)
+        scheduler.wait_event("requeued", since=mark)
         api.clear()
         ordeal.wait_for_pods()
         scheduler.wait_event("stall_ended", since=mark)
 
-        assert scheduler.events("requeued", since=mark), fault
+        assert scheduler.events("interrupt", since=mark), fault
         assert has_stack_of(scheduler.text(mark), "create_namespaced_pod"), fault
         ordeal.check()
 
