@@ -189,27 +189,40 @@ def toolbox() -> Path:
     if stamp.exists() and stamp.read_text() == recipe:
         return bin_dir
     print(f"making {HOME.name} with {', '.join(TOOLS)}", flush=True)
-    shutil.rmtree(HOME, ignore_errors=True)
-    # Without pip inside: Debian's Python can do that without its package python3-venv.
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(HOME)], check=True)
-    if subprocess.run(
-        [sys.executable, "-m", "pip", "--version"], capture_output=True, check=False
-    ).returncode:
-        apt("python3-pip", "pip is missing")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        str(bin_dir / "python"),
-        "install",
-        "--quiet",
-        *TOOLS,
-    ]
-    if subprocess.run(pip, check=False).returncode:
-        raise Missing("pip could not install " + ", ".join(TOOLS))
+    if not (with_own_pip() or with_pip_of_this()):
+        apt("python3-venv", "this Python can make no virtual environment")
+        if not with_own_pip():
+            raise Missing("pip could not install " + ", ".join(TOOLS))
     stamp.write_text(recipe)
     return bin_dir
+
+
+def with_own_pip() -> bool:
+    """Make the toolbox as every Python can that is whole."""
+    python = str(HOME / "bin" / "python")
+    return quietly(sys.executable, "-m", "venv", "--clear", str(HOME)) and quietly(
+        python, "-m", "pip", "install", *TOOLS
+    )
+
+
+def with_pip_of_this() -> bool:
+    """Make the toolbox as Debian's Python can without its package python3-venv."""
+    python = str(HOME / "bin" / "python")
+    return quietly(sys.executable, "-m", "venv", "--clear", "--without-pip", str(HOME)) and quietly(
+        sys.executable, "-m", "pip", "--python", python, "install", *TOOLS
+    )
+
+
+def quietly(*command: str) -> bool:
+    """Run a command, and show what it said only if it failed."""
+    done = subprocess.run(
+        command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    if done.returncode:
+        print(
+            f"{' '.join(command[1:4])}:", *(done.stdout + done.stderr).splitlines()[-3:], sep="\n  "
+        )
+    return done.returncode == 0
 
 
 def surroundings(tools: Path, pythons: dict[str, str]) -> dict[str, str]:
@@ -253,12 +266,9 @@ def apt(package: str, why: str) -> None:
     if shutil.which("apt-get") is None or (become and shutil.which("sudo") is None):
         raise Missing(f"{why}: install {package}")
     print(f"{why}: installing {package}", flush=True)
-    command = [*become, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
-    for step in (["update"], ["install", "--yes", "--no-install-recommends", package]):
-        done = subprocess.run(
-            [*command, *step], check=False, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
-        )
-    if done.returncode:
+    get = [*become, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
+    quietly(*get, "update")
+    if not quietly(*get, "install", "--yes", "--no-install-recommends", package):
         raise Missing(f"{why}, and apt-get could not install {package}: do it by hand")
 
 
