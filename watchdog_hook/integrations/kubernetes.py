@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -277,12 +278,15 @@ class ApiCalls:
 
 def describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     """Return method, server and path template of a request: no names, no query, no body."""
-    method, url = str(args[0]), str(args[1])
-    parts = urlsplit(url)
-    path = _template(parts.path)
     query = dict(kwargs.get("query_params") or ())
     stream = any(str(query.get(word)).lower() == "true" for word in ("watch", "follow"))
-    return Call(f"{method} {path}", Peer(*_peer(url)), "stream" if stream else "api")
+    return _described(str(args[0]), str(args[1]), "stream" if stream else "api")
+
+
+@lru_cache(maxsize=256)
+def _described(method: str, url: str, kind: str) -> Call:
+    # Kept, because reading a URL is most of what the book costs, and pods are created at one and the same.
+    return Call(f"{method} {_template(urlsplit(url).path)}", Peer(*_peer(url)), kind)
 
 
 def is_broken(error: BaseException) -> bool:
