@@ -59,10 +59,16 @@ class Ordeal:
         return dag
 
     def wait_for_pods(self, timeout: float = 60) -> None:
-        """Return once every task that was let go has had its pod."""
-        self.scheduler.wait_for(
-            lambda: len(self.api.created()) >= self.expected, timeout, f"{self.expected} pods"
-        )
+        """Return once every task that was let go has its pod, and the scheduler has been told so."""
+        self.scheduler.wait_for(self._has_every_pod, timeout, f"{self.expected} pods")
+
+    def _has_every_pod(self) -> bool:
+        if len(self.api.created()) < self.expected:
+            return False
+        creations = [seen for seen in self.api.requests if seen.operation == "create"]
+        last = {seen.pod: seen.status for seen in creations}
+        known = {event.facts["pod"] for event in self.scheduler.events("created_already")}
+        return all(status is not None or name in known for name, status in last.items())
 
     def finish(self, dag: str, phase: str = "Succeeded") -> None:
         """Let the pods of a DAG end, having said in the database what their tasks would say."""

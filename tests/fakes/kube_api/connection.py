@@ -92,21 +92,26 @@ class Connection(BaseHTTPRequestHandler):
         if fault is Fault.SLOW:
             trap.hit()
             trap.over.wait(trap.seconds)
-        answer = self._applied(body)
+        status, answer = self._applied(body)
         if fault is Fault.APPLIED:
             self._hang(trap)
-        if fault is Fault.HALF:
-            raw = self._head_and_body(*answer)
-            self.wfile.write(raw[: len(raw) - len(json.dumps(answer[1])) // 2])
-            self._hang(trap)
-        if fault is Fault.TRICKLE:
+        if fault in (Fault.HALF, Fault.TRICKLE):
+            raw = self._head_and_body(status, answer)
+            self.request_now.status = None  # until all of it has gone
+            if fault is Fault.HALF:
+                self.wfile.write(raw[: len(raw) - len(json.dumps(answer)) // 2])
+                self._hang(trap)
             trap.hit()
-            for byte in self._head_and_body(*answer):
+            for byte in raw:
                 self.wfile.write(bytes([byte]))
                 if trap.over.wait(trap.seconds):
                     self._end()
+            self.request_now.status = status
             return
-        self._answer(*answer)
+        left = self._client_left()
+        self._answer(status, answer)
+        if left:
+            self.request_now.status = None
 
     def _hang(self, trap: Trap) -> NoReturn:
         trap.hit()
@@ -199,7 +204,7 @@ class Connection(BaseHTTPRequestHandler):
         self.wfile.write(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
 
     def _client_left(self) -> bool:
-        # A watching client has nothing more to say, so whatever can be read is its end.
+        # A client that waits for us has nothing more to say: whatever can be read is its end.
         return bool(select.select([self.connection], [], [], 0)[0])
 
     def log_message(self, format: str, *args: Any) -> None:

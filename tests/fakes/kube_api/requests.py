@@ -11,7 +11,7 @@ _PODS = re.compile(r"^/api/v1(?:/namespaces/(?P<namespace>[^/]+))?/pods(?:/(?P<n
 
 @dataclass
 class Request:
-    """One request as it was read. `status` stays None until an answer was begun."""
+    """One request as it was read. `status` is None for one that was not answered, or not wholly."""
 
     at: float
     method: str
