@@ -20,6 +20,7 @@ from tests.fakes.kube_api import Fault, KubeApi
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from rich.status import Status
 
@@ -30,10 +31,10 @@ SETTINGS: dict[str, object] = {
     "kubernetes_executor.worker_pods_creation_batch_size": 1,
     "watchdog_hook.poll_interval": 0.5,
     "watchdog_hook.sample_after": 2,
-    "watchdog_hook.dump_after": 5,
+    "watchdog_hook.dump_after": 6,
     "watchdog_hook.interrupt_after": 10,
 }
-PATIENCE = 60
+PATIENCE = 45
 LINES_OF_A_DUMP = 24
 STYLES = {"dump": "red", "interrupt": "bold red", "stall_began": "yellow", "requeued": "cyan"}
 
@@ -73,37 +74,36 @@ class _Demo:
             self.scheduler = Scheduler(self.home)
             self.cleanup.callback(self.scheduler.close)
             self.home.database.release("demo")
-            self._until(lambda: self._pods() >= BEFORE, status, "the executor creates pods")
+            self._need(lambda: self._pods() >= BEFORE, status, "the executor creates pods")
             trap = self.api.set_fault(Fault.APPLIED, on="create", times=1)
-            self._until(lambda: trap.hits, status, "the API server is about to fall silent")
+            self._need(lambda: trap.hits, status, "the API server is about to fall silent")
             silent_since = time.monotonic()
             self._say(
                 f"{self._pods() - 1} pods are there. The API server has just created one more and "
-                "will never answer; nothing tells the scheduler."
+                "will never answer. Nothing tells the scheduler so."
             )
-            back = self._until(
-                lambda: self._pods() >= TASKS, status, "the scheduler waits for an answer"
-            )
-            stalled = self._stall()
-            if back:
-                self._until(lambda: self._stall() is not None, status, "the hook sums up", 20)
-                stalled = self._stall()
-            self._show_log()
-        frozen_for = time.monotonic() - silent_since
-        return self._sum_up(back and stalled is not None, stalled, frozen_for)
+            recovered = self._until(self._is_back, status, "the scheduler waits for an answer")
+            frozen_for = time.monotonic() - silent_since
+        return self._sum_up(recovered, self._stall() or frozen_for)
 
-    def _until(
-        self, condition: object, status: Status, what: str, patience: float = PATIENCE
-    ) -> bool:
-        assert callable(condition)
+    def _is_back(self) -> bool:
+        """Tell whether every pod is there, and the scheduler knows it of the silent one as well."""
+        settled = self.scheduler.events("created_already")
+        return bool(self._pods() >= TASKS and settled and self._stall() is not None)
+
+    def _need(self, condition: Callable[[], object], status: Status, what: str) -> None:
+        if not self._until(condition, status, what):
+            raise SystemExit(f"in vain: {what}\n{self.scheduler.tail()}")
+
+    def _until(self, condition: Callable[[], object], status: Status, what: str) -> bool:
         begun = time.monotonic()
         while not condition():
             waited = time.monotonic() - begun
-            if waited > patience:
+            if waited > PATIENCE:
                 return False
             if not self.scheduler.is_same():
                 raise SystemExit(f"the scheduler ended\n{self.scheduler.tail()}")
-            status.update(f"{what} - {waited:.0f} s, {self._pods()} of {TASKS} pods")
+            status.update(f"{what}: {waited:.0f} s, {self._pods()} of {TASKS} pods")
             self._show_log()
             time.sleep(0.1)
         self._show_log()
@@ -134,16 +134,19 @@ class _Demo:
             elif ours == LINES_OF_A_DUMP + 1:
                 self.console.print("   … the whole dump is in its folder", style="dim")
 
-    def _sum_up(self, recovered: bool, stalled: float | None, frozen_for: float) -> int:
+    def _sum_up(self, recovered: bool, stalled: float) -> int:
         counts = self.api.per_try()
         failed = self.home.database.task_states()["failed"]
         one_each = len(counts) == TASKS and set(counts.values()) == {1}
-        good = recovered and one_each and not failed and self.scheduler.is_same()
-        table = Table(title="It came back" if good else "It did not come back", show_header=False)
-        table.add_row("stalled for", f"{stalled or frozen_for:.1f} s" + (" and still" * (not good)))
-        table.add_row("pods created", str(sum(counts.values())))
+        same = self.scheduler.is_same()
+        good = recovered and one_each and not failed and same
+        table = Table(title="It came back" if good else "It is still frozen", show_header=False)
+        table.add_row(
+            "stalled for", f"{stalled:.1f} s" if good else f"{stalled:.0f} s, and still is"
+        )
+        table.add_row("pods created", f"{sum(counts.values())} for {TASKS} tasks")
         table.add_row("pods per task", "one" if one_each else str(sorted(counts.values())))
         table.add_row("failed tasks", str(failed))
-        table.add_row("scheduler", f"pid {self.scheduler.pid}, never restarted")
+        table.add_row("scheduler", f"pid {self.scheduler.pid}" + ", never restarted" * same)
         self.console.print(table)
         return 0 if good else 1
