@@ -46,7 +46,7 @@ class Book:
             guarded=guarded,
             limit=limit,
             error=error,
-            outer=self._slots.get(thread),
+            outer=self.current(thread),
         )
         self._slots[thread] = flight
         self.entered = flight.serial
@@ -60,6 +60,12 @@ class Book:
         flight.ended = self._now()
         flight.answer = answer
         current = self._slots.get(flight.thread)
+        if flight.fired and current is not flight and _holds(current, flight):
+            # What was nested in it ended with it, perhaps too abruptly to say so.
+            while current is not None and current is not flight:
+                current.closed, current.ended = True, flight.ended
+                current.answer = current.answer or answer
+                current = current.outer
         if current is flight:
             if flight.outer is None:
                 self._slots.pop(flight.thread, None)
@@ -77,11 +83,15 @@ class Book:
 
     def current(self, thread: int) -> InFlight | None:
         """Return the innermost call this thread is in."""
-        return self._slots.get(thread)
+        flight = self._slots.get(thread)
+        while flight is not None and flight.closed:
+            flight = flight.outer  # an exception came between closing it and taking it out
+        return flight
 
     def in_flight(self) -> tuple[InFlight, ...]:
         """Return the innermost call of every thread that is in one."""
-        return tuple(self._slots.copy().values())
+        found = (self.current(thread) for thread in self._slots.copy())
+        return tuple(flight for flight in found if flight is not None)
 
     def records(
         self, names: dict[int, str] | None = None
@@ -113,6 +123,12 @@ class Book:
         self._slots = {}
 
 
+def _holds(current: InFlight | None, flight: InFlight) -> bool:
+    while current is not None and current is not flight:
+        current = current.outer
+    return current is flight
+
+
 class Guard:
     """
     `with dog.guard("name"):` around a call that may be interrupted. Raises StuckCallTimeout when it was.
@@ -135,7 +151,11 @@ class Guard:
         flight = self._flight
         if flight is None:
             return
-        self._book.leave(flight, "returned" if kind is None else kind.__name__)
+        answer = "returned" if kind is None else kind.__name__
+        try:
+            self._book.leave(flight, answer)
+        except flight.error:  # at the very first instruction of leaving; a second one cannot come
+            self._book.leave(flight, answer)
         if flight.fired and not isinstance(error, StuckCallTimeout) and _ordinary(error):
             raise flight.error(flight.call.name, (flight.ended or 0.0) - flight.started) from error
 

@@ -109,7 +109,10 @@ class Interrupter:
         try:
             if flight.closed:
                 return "call had ended"
-            if flight.thread != threading.main_thread().ident and not flight.fired:
+            if flight.thread != threading.main_thread().ident:
+                if flight.fired:
+                    # The exception may be out already, and the thread at some other socket.
+                    return "fired before"
                 # Unique to this call, so that the victim can tell a late one from anything else.
                 error = flight.error
                 flight.error = type(
