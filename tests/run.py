@@ -38,10 +38,12 @@ OLD = {
     "airflow306": ("3.12", "3.11"),
     "airflow318": ("3.12", "3.11"),
 }
+GROUPS = ("lint", "types", "unit", "long", "e2e", "coverage", "old")
 NEED_POSTGRES = ("airflow211", "airflow273", "airflow293")
 LONGEST = 45 * 60  # seconds for one environment
 KINDS = ("passed", "failed", "error", "skipped")
-COUNTED = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
+COUNTED = re.compile(rf"(\d+) ({'|'.join(KINDS)})s?\b")
+CLOSING = re.compile(r"\d+ \w+(, \d+ \w+)* in [\d.]+s( \([\d:]+\))?")
 
 
 def tests(environment: str) -> bool:
@@ -68,6 +70,7 @@ def main() -> int:
     options = parse()
     if sys.version_info < (3, 10):  # noqa: UP036 - whoever starts this may have any Python 3
         return refuse(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     started = time.monotonic()
     pythons = interpreters()
     missing = [version for version in VERSIONS if version not in pythons]
@@ -103,7 +106,7 @@ def parse() -> argparse.Namespace:
         "environments",
         nargs="*",
         metavar="ENVIRONMENT",
-        help="tox environments, or lint, types, unit, e2e, coverage, old; without any, all but old",
+        help="tox environments, or lint, types, unit, long, e2e, coverage, old; without any, all but old",
     )
     parser.add_argument("--jobs", type=int, default=2, help="environments at a time (%(default)s)")
     parser.add_argument("--list", action="store_true", help="name the environments and stop")
@@ -150,29 +153,28 @@ def interpreters() -> dict[str, str]:
 
 def plan(options: argparse.Namespace, pythons: dict[str, str]) -> list[list[str]]:
     """Return the environments to run: those of a phase side by side, one phase after the other."""
-    units = [
-        f"py{version.replace('.', '')}-unit" for version in reversed(VERSIONS) if version in pythons
-    ]
-    asked = options.environments or ["lint", "types", "unit", "e2e", "coverage"]
-    schedulers = []
-    if "e2e" in asked:
-        schedulers = [f"py{chosen(name, AIRFLOWS, pythons)}-{name}-e2e" for name in AIRFLOWS]
-    if "old" in asked:
-        for name in OLD:
-            chosen(name, OLD, pythons)
-        schedulers += OLD
-    named = [
-        name for name in asked if name not in ("lint", "types", "unit", "e2e", "coverage", "old")
-    ]
+    asked = options.environments or [*GROUPS[:-1]]
+    short = [version.replace(".", "") for version in reversed(VERSIONS) if version in pythons]
+    groups = {
+        "lint": ["lint"],
+        "types": ["types"],
+        "unit": [f"py{version}-unit" for version in short],
+        "long": [f"py{version}-long" for version in short],
+        "e2e": [
+            f"py{best(name, AIRFLOWS, pythons)}-{name}-e2e" for name in AIRFLOWS if "e2e" in asked
+        ],
+        "coverage": ["coverage"],
+        "old": [name for name in OLD if "old" in asked and best(name, OLD, pythons)],
+    }
+    named = [name for name in asked if name not in GROUPS]
     phases = [
-        [name for name in ("lint", "types") if name in asked] + (units if "unit" in asked else []),
-        schedulers + named,
-        ["coverage"] if "coverage" in asked else [],
+        [name for group in phase if group in asked for name in groups[group]]
+        for phase in (("lint", "types", "unit"), ("long",), ("e2e", "old"), ("coverage",))
     ]
-    return [phase for phase in phases if phase]
+    return [phase for phase in [*phases[:-1], named, phases[-1]] if phase]
 
 
-def chosen(name: str, table: dict[str, tuple[str, ...]], pythons: dict[str, str]) -> str:
+def best(name: str, table: dict[str, tuple[str, ...]], pythons: dict[str, str]) -> str:
     for version in table[name]:
         if version in pythons:
             return version.replace(".", "")
@@ -321,6 +323,7 @@ class Runner:
             try:
                 return list(pool.map(self._run, environments))
             except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
                 self.__exit__()
                 raise
 
@@ -378,15 +381,16 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def counted(lines: list[str]) -> tuple[dict[str, int], str]:
-    """Return what pytest counted in its closing line, and that line."""
-    for line in reversed(lines):
-        if re.search(r"\d+ \w+.* in [\d.]+s", line) and COUNTED.search(line):
-            counts = {
-                what.rstrip("s") if "error" in what else what: int(number)
-                for number, what in COUNTED.findall(line)
-            }
-            return counts, line.strip("= \n")
-    return {}, ""
+    """Return the sum of what pytest counted, and its closing lines."""
+    sums: dict[str, int] = {}
+    closings = []
+    for line in lines:
+        text = line.strip("= \n")
+        if CLOSING.fullmatch(text):
+            closings.append(text)
+            for number, what in COUNTED.findall(text):
+                sums[what] = sums.get(what, 0) + int(number)
+    return sums, "; ".join(closings)
 
 
 def verdict(result: Result) -> str:

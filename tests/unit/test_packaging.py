@@ -112,4 +112,4 @@ def test_the_helper_of_the_readme_says_what_it_runs():
         check=True,
     )
 
-    assert "lint, types, unit, e2e" in shown.stdout
+    assert "lint, types, unit, long" in shown.stdout

@@ -23,6 +23,7 @@ def result(name="py312-unit", code=0, **counts):
 def test_without_a_wish_everything_but_the_old_pairs_is_run():
     assert run.plan(asked(), EVERY) == [
         ["lint", "types", "py313-unit", "py312-unit", "py311-unit", "py310-unit"],
+        ["py313-long", "py312-long", "py311-long", "py310-long"],
         ["py311-airflow211-e2e", "py312-airflow33-e2e"],
         ["coverage"],
     ]
@@ -31,8 +32,9 @@ def test_without_a_wish_everything_but_the_old_pairs_is_run():
 def test_a_missing_interpreter_takes_its_environments_with_it_and_another_stands_in():
     pythons = {"3.10": "/usr/bin/python3.10"}
 
-    assert run.plan(asked("unit", "e2e"), pythons) == [
+    assert run.plan(asked("unit", "long", "e2e"), pythons) == [
         ["py310-unit"],
+        ["py310-long"],
         ["py310-airflow211-e2e", "py310-airflow33-e2e"],
     ]
 
@@ -66,6 +68,15 @@ def test_the_closing_line_of_pytest_is_counted(line, counts):
     lines = ["FAILED tests/x.py - 9 passed in spirit\n", line, "  py312-unit: OK (4.00 seconds)\n"]
 
     assert run.counted(lines)[0] == counts
+
+
+def test_the_counts_of_two_pytests_in_one_environment_are_added():
+    counts, closing = run.counted(
+        ["== 2 passed in 0.10s ==\n", "== 1 failed, 1 passed in 9.00s ==\n"]
+    )
+
+    assert counts == {"passed": 3, "failed": 1}
+    assert closing == "2 passed in 0.10s; 1 failed, 1 passed in 9.00s"
 
 
 def test_an_environment_that_ran_no_test_is_red():
