@@ -120,7 +120,12 @@ class CallWatch:
         flight = watched.flight
         if watched.shots and now - watched.shots[-1][1] < ladder.LEVER_PATIENCE:
             return
+        first = watched.episode is None
         episode = self._dumped_episode(watched, now)
+        if first:
+            # The dump took its time, and the thread may have gone on meanwhile, its socket's number may be
+            # another connection's: the next look proves the call stuck again, and fires.
+            return
         lever = self._next_lever(watched, reading, ground)
         if lever is None:
             self._give_up(watched, now, age, "every lever was tried")
