@@ -117,17 +117,27 @@ class Scheduler:
 
     def family(self) -> list[psutil.Process]:
         """Return what it has started and still runs, itself first."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(OSError, psutil.Error):
-                if os.getsid(process.pid) == self.pid:
-                    found.append(process)
-        return sorted(found, key=lambda process: process.pid != self.pid)
+        return family(self.pid)
 
     def close(self) -> None:
         """End it and all of its family, as the end of a container would."""
-        for process in self.family():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        end_family(self.pid)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(20)
+
+
+def family(session: int) -> list[psutil.Process]:
+    """Return the processes of a session, its leader first."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) == session:
+                found.append(process)
+    return sorted(found, key=lambda process: process.pid != session)
+
+
+def end_family(session: int) -> None:
+    """Kill the processes of a session, one by one."""
+    for process in family(session):
+        with contextlib.suppress(psutil.Error):
+            process.kill()

@@ -68,6 +68,27 @@ def test_every_fault_of_a_creation_ends_with_one_pod_per_task(
     ordeal.check()
 
 
+def test_a_silence_that_ends_in_a_broken_connection_loses_no_task(start: Start, api: KubeApi):
+    scheduler = start({**QUICK, "watchdog_hook.interrupt_after": 60})
+    ordeal = Ordeal(scheduler, api)
+    ordeal.release()
+    ordeal.wait_for_pods(timeout=120)
+
+    for fault in (Fault.REQUEST, Fault.APPLIED, Fault.HALF):
+        mark = scheduler.mark()
+        api.set_fault(fault, on="create")
+        ordeal.release()
+        scheduler.wait_event("dump", since=mark)
+        api.clear()  # as a server does that is started anew
+        scheduler.wait_event("requeued", since=mark)
+        ordeal.wait_for_pods()
+        scheduler.wait_event("stall_ended", since=mark)
+        ordeal.check()
+
+    assert not scheduler.events("interrupt")
+    assert scheduler.errors() == []
+
+
 def test_a_scheduler_in_a_silent_call_ends_when_it_is_asked_to(start: Start, api: KubeApi):
     scheduler = start(QUICK)
     ordeal = Ordeal(scheduler, api)
