@@ -213,9 +213,12 @@ class ApiCalls:
         except BaseException as error:
             fail.run("book", self._dog.leave, flight, _name(error))
             raised = self._outcome(flight, error, server)
-            if raised is error:
+            if raised is None:
                 raise
-            raise raised from error
+            try:
+                raise raised from error
+            finally:
+                del raised  # else it and this frame would hold each other
         if kwargs.get("_preload_content", True):
             fail.run("book", self._dog.leave, flight, str(response.status))
             if server is not None:
@@ -232,13 +235,13 @@ class ApiCalls:
 
     def _outcome(
         self, flight: InFlight, error: BaseException, server: Server | None
-    ) -> BaseException:
-        """Return what to raise for a call that raised; the very error, unless it was ours or a broken line."""
+    ) -> StuckApiCall | None:
+        """Return what to raise in place of what a guarded call raised; None: that very exception passes."""
         if server is None or not isinstance(error, Exception):
-            return error
+            return None
         if isinstance(error, StuckApiCall):
             server.failed()
-            return error
+            return None
         age = (flight.ended or self._dog.now) - flight.started
         if flight.fired:
             server.failed()
@@ -246,10 +249,10 @@ class ApiCalls:
         if is_broken(error):
             server.failed()
             again = self._dog.config.requeue_connection_errors
-            return _error(flight.call, age, "broken") if again else error
+            return _error(flight.call, age, "broken") if again else None
         if getattr(error, "status", None):
             server.answered()
-        return error
+        return None
 
     def _follow(self, flight: InFlight, response: Any, server: Server | None) -> None:
         """Keep a call whose body is read later in the book until that has been read or closed."""

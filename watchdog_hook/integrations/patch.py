@@ -112,5 +112,9 @@ def entry(name: str, wrapper: Wrapper, fail: FailOpen) -> Wrapper:
             if call.raised is not None:
                 raise call.raised from None
             return call.result
+        finally:
+            # Else the exception, its traceback and this frame would hold each other, and everything in the
+            # host's frames would live until the garbage collector comes by.
+            call.raised = call.result = None
 
     return enter

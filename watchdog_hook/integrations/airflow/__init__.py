@@ -97,5 +97,5 @@ def _say_off(part: str) -> None:
     logging.getLogger("watchdog_hook").error(
         'watchdog_hook: event=part_off part=%s outcome="not armed; Airflow is not affected"',
         part,
-        exc_info=True,  # noqa: LOG014 - called where an exception is handled
+        exc_info=True,
     )
