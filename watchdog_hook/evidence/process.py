@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -24,11 +26,11 @@ class Pressure:
 
 def pressure(missed: dict[str, str]) -> Pressure:
     """Read the counters that explain a pause. Never raises."""
-    group = _cgroup()
+    throttling, memory = _counters()
     return Pressure(
         suspended_s=_suspended(),
-        throttled_s=_throttled(group, missed),
-        starved_s=_starved(group),
+        throttled_s=_throttled(throttling, missed),
+        starved_s=_starved(memory),
     )
 
 
@@ -71,13 +73,9 @@ def debugger_attached() -> bool:
 
 def _traced_by_another(status: str = "/proc/self/status") -> bool:
     # Also true for the moment in which py-spy or strace looks.
-    try:
-        with open(status, "rb") as file:
-            for line in file:
-                if line.startswith(b"TracerPid:"):
-                    return int(line.split()[1]) != 0
-    except (OSError, ValueError, IndexError):
-        pass
+    for line in _content(status).splitlines():
+        if line.startswith(b"TracerPid:"):
+            return line.split()[1] != b"0"
     return False
 
 
@@ -113,6 +111,19 @@ def _suspended() -> float | None:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
+@functools.cache
+def _counters() -> tuple[str | None, str | None]:
+    """Return the files that count throttling and memory pressure; None for what this machine does not have."""
+    # Looked for once: opening files that stay where they are was most of what a look cost.
+    group = _cgroup()
+    own, all_of_it = str(group / "memory.pressure"), "/proc/pressure/memory"
+    throttling = str(group / "cpu.stat")
+    return (
+        throttling if _content(throttling) else None,
+        own if _content(own) else all_of_it if _content(all_of_it) else None,
+    )
+
+
 def _cgroup() -> Path:
     root = Path("/sys/fs/cgroup")
     try:
@@ -126,24 +137,35 @@ def _cgroup() -> Path:
     return root
 
 
-def _throttled(group: Path, missed: dict[str, str]) -> float | None:
-    try:
-        for line in (group / "cpu.stat").read_text().splitlines():
-            name, _, value = line.partition(" ")
-            if name == "throttled_usec":
-                return int(value) / 1e6
+def _throttled(path: str | None, missed: dict[str, str]) -> float | None:
+    found = _number(path, b"throttled_usec ")
+    if found is None:
         missed["processor throttling"] = "no quota is set, or cgroup version 1"
-    except (OSError, ValueError) as error:
-        missed["processor throttling"] = getattr(error, "strerror", None) or type(error).__name__
+    return found
+
+
+def _starved(path: str | None) -> float | None:
+    return _number(path, b"full ", b"total=")
+
+
+def _number(path: str | None, line: bytes, mark: bytes = b" ") -> float | None:
+    """Return the seconds that stand, as microseconds, behind the last `mark` of the line that begins so."""
+    for found in _content(path).splitlines() if path else ():
+        if found.startswith(line):
+            try:
+                return int(found.rpartition(mark)[2]) / 1e6
+            except ValueError:
+                return None
     return None
 
 
-def _starved(group: Path) -> float | None:
-    for path in (group / "memory.pressure", Path("/proc/pressure/memory")):
+def _content(path: str) -> bytes:
+    """Return a small file of the kernel's; nothing where it cannot be read."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for line in path.read_text().splitlines():
-                if line.startswith("full "):
-                    return int(line.rpartition("total=")[2]) / 1e6
-        except (OSError, ValueError):
-            continue
-    return None
+            return os.read(file, 4096)
+        finally:
+            os.close(file)
+    except OSError:
+        return b""
