@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -94,9 +93,11 @@ def create_environment(home: Path, python: Path) -> None:
     """Make an empty environment with pip in it."""
     shutil.rmtree(home, ignore_errors=True)
     try:
+        import venv
+
         venv.create(home, with_pip=True)
         return
-    except subprocess.CalledProcessError:
+    except (ImportError, subprocess.CalledProcessError):
         # Debian keeps what venv needs for pip in a package of its own, python3-venv.
         print("venv has no pip to give here; taking virtualenv", flush=True)
     shutil.rmtree(home, ignore_errors=True)

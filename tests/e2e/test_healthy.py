@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.e2e.airflow_home import HOOK
@@ -153,23 +152,13 @@ def test_observing_changes_nothing_but_the_log(start: Start, api: KubeApi):
     ordeal.check()
 
 
-def test_children_carry_nothing_of_the_hook(start: Start, api: KubeApi):
-    scheduler = start(QUICK)
+def test_switched_off_it_is_not_there(start: Start, api: KubeApi):
+    scheduler = start({**QUICK, "watchdog_hook.enabled": False})
     ordeal = Ordeal(scheduler, api)
     ordeal.release()
     ordeal.wait_for_pods(timeout=120)
-    itself, *children = scheduler.family()
 
-    assert len(children) >= 2  # a watcher and a manager at least
-    assert catches(itself.pid, signal.SIGURG)
-    assert [child.cmdline() for child in children if catches(child.pid, signal.SIGURG)] == []
-
-
-def catches(pid: int, number: int) -> bool:
-    """Tell whether a process has a handler of its own for that signal."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
-    return bool(int(mask, 16) >> (number - 1) & 1)
+    assert "watchdog_hook" not in scheduler.text()
 
 
 def test_other_commands_know_nothing_of_the_hook(start: Start, api: KubeApi):
