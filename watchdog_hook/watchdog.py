@@ -232,7 +232,8 @@ class Watchdog:
         silence = self._state.silence(now)
         if overslept <= self._patience.tolerance:
             self._climb(silence)
-            if self.config.may_interrupt:
+            # Where the book is broken, a call in it may long have ended: then nothing is safe to end.
+            if self.config.may_interrupt and "book" not in self.fail.off:
                 self.fail.run("interrupt", self._calls.look, now)
         self._pressure = self._evidence.pressure()
         self._actions.settle()

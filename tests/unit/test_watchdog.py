@@ -1,0 +1,463 @@
+"""The order of things, with a manual clock, no thread, and evidence and actions that are made up."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from watchdog_hook import Config, Watchdog
+from watchdog_hook.core.model import Call, Frame, Incident, InFlight, Peer, ThreadReading, ThreadStack
+from watchdog_hook.ports import Host
+from watchdog_hook.testing import ManualClock
+
+FRAME = Frame("recv", "/x/socket.py", 7)
+STUCK = ThreadReading(
+    position=(1, 2, 3), stack=10, leaf=FRAME, switches=5, in_socket=True, in_library=True, descriptor=9
+)
+
+
+class Evidence:
+    """Tells of a thread what the test says."""
+
+    def __init__(self) -> None:
+        self.reading: ThreadReading | None = STUCK
+        self.traced = False
+        self.broken: set[str] = set()
+
+    def stacks(self, first: int | None) -> tuple[ThreadStack, ...]:
+        self._perhaps("stacks")
+        return (ThreadStack(first or 0, "MainThread", (FRAME,)),)
+
+    def frames(self, ident: int) -> tuple[Frame, ...]:
+        return (FRAME,)
+
+    def thread(self, ident: int, native_id: int | None) -> ThreadReading | None:
+        self._perhaps("thread")
+        return self.reading
+
+    def debugger(self) -> bool:
+        self._perhaps("debugger")
+        return self.traced
+
+    def pressure(self) -> Any:
+        return None
+
+    def pause_cause(self, before: Any, after: Any) -> str:
+        return "stopped"
+
+    def unavailable(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    def process_started(self) -> float | None:
+        return None
+
+    def versions(self) -> dict[str, str]:
+        return {}
+
+    def _perhaps(self, what: str) -> None:
+        if what in self.broken:
+            raise RuntimeError(f"{what} is broken")
+
+
+class Ended(BaseException):
+    """The process would be gone."""
+
+
+class Actions:
+    """Writes down what would have been done, in its order."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.texts: list[str] = []
+        self.incidents: dict[str, Incident] = {}
+        self.outcome = "fired"
+        self.lands = True
+        self.available: tuple[str, ...] = ("signal", "shutdown")
+        self.count = 0
+
+    def arm(self, current: Any) -> str | None:
+        return None
+
+    def disarm(self) -> None: ...
+
+    def forget(self) -> None: ...
+
+    def settle(self) -> None: ...
+
+    def working(self) -> bool:
+        return False
+
+    def new_incident(self, wall: float) -> tuple[str, str]:
+        self.count += 1
+        return f"i{self.count}", f"/incidents/i{self.count}"
+
+    def record(self, incident: Incident, text: str) -> None:
+        self.done.append("files")
+        self.incidents[incident.id] = incident
+
+    def update(self, incident: Incident, delta: str = "") -> None:
+        self.incidents[incident.id] = incident
+
+    def say(self, level: str, text: str, *, wait: bool = False) -> None:
+        found = re.match(r"watchdog_hook: event=(\w+)", text)
+        self.done.append(found[1] if found else text)
+        self.texts.append(text)
+
+    def urgent(self, line: str) -> None:
+        self.done.append("stderr")
+
+    def levers(self, flight: InFlight, reading: ThreadReading) -> tuple[str, ...]:
+        return self.available
+
+    def fire(
+        self, lever: str, flight: InFlight, reading: ThreadReading, incident: str | None, age: float
+    ) -> str:
+        self.done.append(f"fire {lever}")
+        if self.lands:
+            flight.fired = flight.closed = True
+        return self.outcome
+
+    def terminate(self) -> None:
+        self.done.append("terminated")
+        raise Ended
+
+    @property
+    def said(self) -> list[str]:
+        return [word for word in self.done if word not in ("files", "stderr")]
+
+
+class Scene:
+    """One watchdog whose seconds the test counts."""
+
+    def __init__(self, host: Host | None = None, **options: Any) -> None:
+        self.clock = ManualClock(1000.0)
+        self.evidence, self.actions = Evidence(), Actions()
+        self.dog = Watchdog(
+            Config(**{"startup_grace": 0, **options}),
+            clock=self.clock,
+            evidence=self.evidence,
+            actions=self.actions,
+            host=host,
+        )
+
+    def look(self, seconds: int = 1, overslept: float = 0.0) -> Scene:
+        for _ in range(seconds):
+            self.clock.wait(1)
+            self.dog.look(overslept)
+        return self
+
+    def beat(self) -> Scene:
+        self.dog.beat("scheduling")
+        return self
+
+    def enter(self, *, guarded: bool = True, **changes: Any) -> InFlight:
+        return self.dog.enter(Call("POST /pods", Peer("k8s", 443)), guarded=guarded, **changes)
+
+    @property
+    def said(self) -> list[str]:
+        return self.actions.said
+
+    def text(self, event: str) -> str:
+        return next(text for text in self.actions.texts if f"event={event}" in text)
+
+
+def test_a_stuck_call_is_noticed_dumped_ended_and_the_end_is_told():
+    scene = Scene().beat()
+    flight = scene.enter()
+    scene.look(62)
+    scene.dog.leave(flight, "StuckCallTimeout")
+    scene.beat().look()
+
+    assert scene.said == [
+        "stall_began", "dump", "dump", "fire signal", "interrupt", "stall_ended",
+    ]
+    assert "outcome=interrupted" in scene.text("stall_ended")
+    assert "lever=signal" in scene.text("interrupt")
+
+
+def test_a_healthy_loop_is_never_spoken_of():
+    scene = Scene()
+    for _ in range(100):
+        scene.beat().look()
+
+    assert scene.actions.done == []
+
+
+def test_the_files_come_first_then_standard_error_then_the_log():
+    scene = Scene().beat().look(31)
+
+    assert scene.actions.done == ["stall_began", "files", "stderr", "dump"]
+
+
+def test_the_dump_comes_again_at_2_4_and_8_times():
+    scene = Scene().beat()
+    dumps = []
+    for second in range(1, 300):
+        before = scene.said.count("dump")
+        scene.look()
+        if scene.said.count("dump") > before:
+            dumps.append(second)
+
+    assert dumps == [30, 60, 120, 240]
+
+
+def test_there_is_no_interrupt_without_a_dump_before_it():
+    # By its settings the interrupt is due before the loop counts as stalled.
+    scene = Scene(dump_after=500, sample_after=400, interrupt_after=20).beat()
+    scene.enter()
+    scene.look(40)
+
+    assert scene.actions.done.index("files") < scene.actions.done.index("fire signal")
+    assert scene.said.count("fire signal") == 1
+
+
+def test_what_the_dump_took_long_for_is_proven_again_before_a_shot():
+    scene = Scene(dump_after=500, sample_after=400, interrupt_after=20).beat()
+    scene.enter()
+    record = scene.actions.record
+
+    def slow(incident: Incident, text: str) -> None:
+        record(incident, text)
+        scene.evidence.reading = replace(STUCK, position=(4, 5, 6), stack=11, descriptor=12)
+
+    scene.actions.record = slow  # type: ignore[method-assign]
+    while "files" not in scene.actions.done:
+        scene.look()
+    scene.look()
+
+    assert "fire signal" not in scene.said
+    scene.look(3)
+    assert "fire signal" in scene.said
+
+
+def test_the_first_iteration_has_its_grace_but_not_a_call_in_it():
+    scene = Scene(startup_grace=300)
+    scene.look(100)
+    assert scene.said == []
+    scene.enter()
+    scene.look(70)
+
+    assert "fire signal" in scene.said
+
+
+def test_a_loop_that_moves_is_slow_and_not_stalled():
+    scene = Scene().beat()
+    for number in range(100):
+        scene.evidence.reading = replace(STUCK, stack=number)
+        scene.look()
+
+    assert scene.said == ["slow"]
+
+
+def test_calls_that_begin_and_end_are_motion():
+    scene = Scene().beat()
+    for _ in range(25):
+        flight = scene.enter()
+        scene.look(4)
+        scene.dog.leave(flight, "200")
+
+    assert scene.said == ["slow"]
+    assert "calls=" in scene.text("slow")
+
+
+def test_a_paused_process_is_reported_and_never_interrupted():
+    scene = Scene().beat()
+    scene.enter()
+    scene.look(5)
+    scene.clock.jump(500)
+    scene.look(overslept=500)
+
+    assert scene.said == ["paused"]
+    assert "pause_s=500" in scene.text("paused")
+    scene.look(20)
+    assert scene.said == ["paused"]
+
+
+def test_after_a_pause_the_clocks_go_on_where_they_were():
+    scene = Scene().beat()
+    scene.enter()
+    scene.look(5)
+    scene.clock.jump(500)
+    scene.look(overslept=500)
+    scene.look(50)
+    assert "fire signal" not in scene.said
+    scene.look(10)
+
+    assert "fire signal" in scene.said
+
+
+def test_with_a_debugger_attached_nothing_is_interrupted():
+    scene = Scene().beat()
+    scene.evidence.traced = True
+    scene.enter()
+    scene.look(250)
+
+    assert "dump" in scene.said
+    assert not any(word.startswith("fire") for word in scene.said)
+    scene.evidence.traced = False
+    scene.look(5)
+    assert "fire signal" in scene.said
+
+
+def test_with_interrupt_off_it_only_observes():
+    scene = Scene(interrupt="off").beat()
+    scene.enter()
+    scene.look(250)
+
+    assert set(scene.said) == {"stall_began", "dump"}
+    assert "interrupt = off" in scene.text("dump")
+
+
+def test_a_call_without_a_guard_is_dumped_and_left_alone():
+    scene = Scene().beat()
+    scene.enter(guarded=False)
+    scene.look(250)
+
+    assert set(scene.said) == {"stall_began", "dump"}
+
+
+def test_a_call_outside_any_socket_has_no_lever():
+    scene = Scene().beat()
+    scene.evidence.reading = replace(STUCK, in_socket=False, in_library=False, descriptor=None)
+    scene.enter()
+    scene.look(250)
+
+    assert not any(word.startswith("fire") for word in scene.said)
+    assert scene.said.count("no_lever") == 1
+
+
+def test_a_lever_that_does_not_land_gives_way_to_the_next_and_the_last_one_says_so():
+    scene = Scene().beat()
+    scene.actions.lands = False
+    scene.enter()
+    scene.look(90)
+
+    assert [word for word in scene.said if word.startswith(("fire", "no_"))] == [
+        "fire signal", "fire shutdown", "no_lever",
+    ]
+
+
+def test_a_call_that_is_throttled_by_its_server_is_never_interrupted():
+    scene = Scene().beat()
+    scene.evidence.reading = replace(STUCK, in_retry_sleep=True)
+    scene.enter()
+    scene.look(250)
+
+    assert not any(word.startswith("fire") for word in scene.said)
+
+
+def test_a_byte_that_came_in_counts_as_life_until_the_call_is_overlong():
+    scene = Scene().beat()
+    scene.evidence.reading = replace(STUCK, received_ago_s=1.0)
+    scene.enter()
+    scene.look(178)
+    assert not any(word.startswith("fire") for word in scene.said)
+    scene.look(5)
+
+    assert "fire signal" in scene.said
+    assert "ground=overlong" in scene.text("interrupt")
+
+
+def test_the_evidence_comes_before_the_end_of_the_process():
+    scene = Scene(terminate_after=240).beat()
+    with pytest.raises(Ended):
+        scene.look(300)
+
+    assert scene.clock.now() == 1240.0
+    assert scene.actions.done[-3:] == ["stderr", "terminate", "terminated"]
+    assert scene.actions.done.index("files") < scene.actions.done.index("terminated")
+    assert scene.actions.incidents["i1"].actions[-1].deed == "terminate"
+
+
+def test_a_stuck_call_of_another_thread_is_an_incident_of_its_own():
+    scene = Scene().beat()
+    flight = scene.enter()
+    flight.thread += 1  # as if another one had entered it
+    scene.dog.book._slots = {flight.thread: flight}
+    for _ in range(70):
+        scene.beat().look()
+
+    assert "stall_began" not in scene.said
+    assert [word for word in scene.said if word != "dump"] == ["fire signal", "interrupt"]
+    assert scene.actions.incidents["i1"].ended is None
+    scene.dog.leave(flight)
+    scene.beat().look()
+    assert scene.actions.incidents["i1"].ended is not None
+
+
+def test_what_ends_by_itself_is_told_too():
+    scene = Scene().beat().look(40)
+    scene.beat().look()
+
+    assert scene.said == ["stall_began", "dump", "stall_ended"]
+    assert 'outcome="by itself"' in scene.text("stall_ended")
+
+
+def test_each_stall_is_an_incident_of_its_own():
+    scene = Scene().beat().look(40).beat().look(40)
+
+    assert list(scene.actions.incidents) == ["i1", "i2"]
+
+
+def test_notes_of_the_loop_are_said_before_what_is_judged_now():
+    scene = Scene().beat().look(29)
+    scene.dog.note("requeued", ti="a")
+    scene.look()
+
+    assert scene.said == ["requeued", "stall_began", "dump"]
+
+
+class TestFailOpen:
+    def test_a_diagnosis_without_evidence_still_makes_a_dump(self):
+        scene = Scene().beat()
+        scene.evidence.broken.add("stacks")
+        scene.look(31)
+
+        assert "part_off" in scene.said
+        assert "dump" in scene.said
+        assert "files" in scene.actions.done
+
+    def test_a_broken_host_costs_the_host_only(self):
+        class Broken(Host):
+            def tick(self, now: float) -> None:
+                raise RuntimeError
+
+            def mask(self, text: str) -> str:
+                raise RuntimeError
+
+            def gauge(self, name: str, value: float) -> None:
+                raise RuntimeError
+
+            def waiting(self) -> int | None:
+                raise RuntimeError
+
+        scene = Scene(Broken()).beat()
+        flight = scene.enter()
+        scene.look(64)
+        scene.dog.leave(flight)
+        scene.beat().look()
+
+        assert "fire signal" in scene.said
+        assert scene.said[-1] == "stall_ended"
+        assert scene.said.count("part_off") == len(scene.dog.fail.off) == 4
+
+    def test_interrupts_that_are_broken_leave_the_dumps(self):
+        scene = Scene().beat()
+        scene.evidence.broken.add("debugger")
+        scene.enter()
+        scene.look(130)
+
+        assert scene.said.count("part_off") == 1
+        assert scene.said.count("dump") == 3
+
+    def test_where_the_book_is_broken_nothing_is_interrupted(self):
+        """A call that could not be left would be shot at while its thread is long elsewhere."""
+        scene = Scene().beat()
+        scene.enter()
+        scene.dog.fail.run("book", lambda: 1 / 0)
+        scene.look(250)
+
+        assert not any(word.startswith("fire") for word in scene.said)
