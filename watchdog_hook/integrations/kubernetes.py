@@ -220,7 +220,7 @@ class ApiCalls:
             finally:
                 del raised  # else it and this frame would hold each other
         if kwargs.get("_preload_content", True):
-            fail.run("book", self._dog.leave, flight, str(response.status))
+            fail.run("book", self._dog.leave, flight, str(getattr(response, "status", "?")))
             if server is not None:
                 server.answered()
         else:

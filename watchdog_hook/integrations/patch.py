@@ -107,14 +107,19 @@ def entry(name: str, wrapper: Wrapper, fail: FailOpen) -> Wrapper:
             if error is call.raised:
                 raise
             fail.broke(name)
-            if not call.made:
-                return wrapped(*args, **kwargs)
-            if call.raised is not None:
-                raise call.raised from None
-            return call.result
+            made, raised, result = call.made, call.raised, call.result
         finally:
             # Else the exception, its traceback and this frame would hold each other, and everything in the
             # host's frames would live until the garbage collector comes by.
             call.raised = call.result = None
+        # Out here our mistake is no context of what the host gets.
+        if not made:
+            return wrapped(*args, **kwargs)
+        if raised is None:
+            return result
+        try:
+            raise raised
+        finally:
+            raised = None
 
     return enter
