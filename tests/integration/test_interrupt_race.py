@@ -217,7 +217,9 @@ def test_a_call_that_is_left_is_never_shot_at(in_worker):
         reading = ThreadReading((0, 0, 0), 0, None)
 
         assert guard._flight is not None
-        assert gun.interrupter.fire("shutdown", guard._flight, reading, None, 1.0) == "call had ended"
+        assert (
+            gun.interrupter.fire("shutdown", guard._flight, reading, None, 1.0) == "call had ended"
+        )
         innocent()
 
     in_worker(check)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 from watchdog_hook.book import Book, Guard
 from watchdog_hook.core.model import Call, CallRecord, InFlight, Peer, StuckCallTimeout
 from watchdog_hook.testing import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ME = threading.get_ident()
 
@@ -118,6 +122,20 @@ def test_a_child_has_no_call_in_flight(book):
     assert book.in_flight() == ()
 
 
+def fired_at(book: Book, then: Callable[[], object]) -> None:
+    """Make a guarded call that is fired at, and ends as `then` does."""
+    with Guard(book, "ask"):
+        book.current(ME).fired = True
+        then()
+
+
+def raising(error: BaseException) -> Callable[[], object]:
+    def raise_it() -> None:
+        raise error
+
+    return raise_it
+
+
 class TestGuard:
     def test_a_guarded_call_says_what_came_of_it(self, book):
         with Guard(book, "fine"):
@@ -128,41 +146,36 @@ class TestGuard:
         assert [record.answer for record in book.records()[1]] == ["returned", "KeyError"]
 
     def test_once_fired_at_the_outcome_is_unknown_whatever_the_call_returned(self, book, clock):
-        with pytest.raises(StuckCallTimeout) as caught, Guard(book, "ask"):
-            book.current(ME).fired = True
-            clock.wait(70)
+        with pytest.raises(StuckCallTimeout) as caught:
+            fired_at(book, lambda: clock.wait(70))
 
         assert (caught.value.call, caught.value.age_s) == ("ask", 70.0)
 
     def test_and_whatever_it_raised(self, book):
-        with pytest.raises(StuckCallTimeout) as caught, Guard(book, "ask"):
-            book.current(ME).fired = True
-            raise ConnectionResetError
+        with pytest.raises(StuckCallTimeout) as caught:
+            fired_at(book, raising(ConnectionResetError()))
 
         assert isinstance(caught.value.__cause__, ConnectionResetError)
 
     @pytest.mark.parametrize("stronger", [SystemExit, KeyboardInterrupt])
     def test_an_exit_is_stronger(self, book, stronger):
-        with pytest.raises(stronger), Guard(book, "ask"):
-            book.current(ME).fired = True
-            raise stronger
+        with pytest.raises(stronger):
+            fired_at(book, raising(stronger()))
 
     def test_the_timeout_itself_passes_as_it_is(self, book):
         error = StuckCallTimeout("ask", 60.0, "an incident")
-        with pytest.raises(StuckCallTimeout) as caught, Guard(book, "ask"):
-            book.current(ME).fired = True
-            raise error
+        with pytest.raises(StuckCallTimeout) as caught:
+            fired_at(book, raising(error))
 
         assert caught.value is error
 
     def test_what_was_nested_in_an_ended_call_ended_with_it(self, book):
-        with pytest.raises(StuckCallTimeout), Guard(book, "outer"):
-            outer = book.current(ME)
-            inner = book.enter(Call("inner"))
-            outer.fired = True
+        nested: list[InFlight] = []
+        with pytest.raises(StuckCallTimeout):
+            fired_at(book, lambda: nested.append(book.enter(Call("inner"))))
 
-        assert inner.closed
-        assert inner.ended is not None
+        assert nested[0].closed
+        assert nested[0].ended is not None
         assert book.in_flight() == ()
 
     def test_a_streamed_answer_outlives_a_guard_that_nobody_fired_at(self, book):

@@ -172,7 +172,11 @@ def test_the_deltas_are_found_however_rarely_one_looks():
         progress, dumps = Progress(), []
         for silence in itertools.takewhile(lambda at: at < 1000, itertools.count(every, every)):
             progress, steps = due(
-                replace(LIMITS, terminate=0), progress, silence, stalled=silence >= 30, changed=False
+                replace(LIMITS, terminate=0),
+                progress,
+                silence,
+                stalled=silence >= 30,
+                changed=False,
             )
             dumps += [silence for step in steps if step in (Step.DUMP, Step.DELTA)]
 

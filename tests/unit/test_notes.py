@@ -18,9 +18,7 @@ def test_an_event_is_said_once_at_the_next_look():
     notes = Notes()
     notes.add("breaker_closed", {"peer": "k8s:443"})
 
-    assert notes.drain(0.0) == [
-        ("WARNING", "watchdog_hook: event=breaker_closed peer=k8s:443")
-    ]
+    assert notes.drain(0.0) == [("WARNING", "watchdog_hook: event=breaker_closed peer=k8s:443")]
     assert notes.drain(1.0) == []
 
 
@@ -85,13 +83,17 @@ class TestSlowPhases:
         slow = SlowPhases()
 
         assert slow.began("timers", 30.0, 0.0) == {
-            "phase": "timers", "times_before": None, "worst_s": None,
+            "phase": "timers",
+            "times_before": None,
+            "worst_s": None,
         }
         slow.ended("timers", 45.0)
         assert slow.began("timers", 30.0, 100.0) is None
         slow.ended("timers", 70.0)
         assert slow.began("timers", 30.0, 700.0) == {
-            "phase": "timers", "times_before": 1, "worst_s": 70.0,
+            "phase": "timers",
+            "times_before": 1,
+            "worst_s": 70.0,
         }
 
     def test_another_phase_is_said_by_itself(self):

@@ -255,10 +255,18 @@ def counting(names: list[str]) -> type:
 LOOP = ["_do_scheduling", *BOUNDARIES, *TIMERS]
 EXECUTOR = ["heartbeat", "start", "end", "clear_not_launched_queued_tasks"]
 KUBERNETES = [
-    "start", "execute_async", "_change_state", "try_adopt_task_instances", "adopt_launched_task",
+    "start",
+    "execute_async",
+    "_change_state",
+    "try_adopt_task_instances",
+    "adopt_launched_task",
 ]
 SCHEDULER = [
-    "run_next", "run_next_batch", "_build_pod_request", "process_watcher_task", "delete_pod",
+    "run_next",
+    "run_next_batch",
+    "_build_pod_request",
+    "process_watcher_task",
+    "delete_pod",
     "patch_pod_executor_done",
 ]
 
@@ -374,7 +382,17 @@ def guarded_calls(fail: FailOpen) -> tuple[Watchdog, ApiCalls, Rest]:
     return dog, calls, rest
 
 
-PARTS = ["describe", "enter", "leave", "_limit", "_outcome", "_follow", "answered", "failed", "allows"]
+PARTS = [
+    "describe",
+    "enter",
+    "leave",
+    "_limit",
+    "_outcome",
+    "_follow",
+    "answered",
+    "failed",
+    "allows",
+]
 
 
 @pytest.mark.parametrize("raising", [False, True], ids=["answers", "raises"])

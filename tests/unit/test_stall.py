@@ -87,9 +87,11 @@ def test_the_grace_ends_when_the_first_iteration_has():
 
 
 def test_a_process_that_did_not_run_was_paused_and_not_stalled():
-    events = play(running(), Reading(1020.0, 1000.0, overslept=19.0), *[
-        Reading(1020.0 + at, 1000.0) for at in range(1, 20)
-    ])
+    events = play(
+        running(),
+        Reading(1020.0, 1000.0, overslept=19.0),
+        *[Reading(1020.0 + at, 1000.0) for at in range(1, 20)],
+    )
 
     assert events == [Paused(19.0)]
 

@@ -9,13 +9,27 @@ from typing import Any
 import pytest
 
 from watchdog_hook import Config, Watchdog
-from watchdog_hook.core.model import Call, Frame, Incident, InFlight, Peer, ThreadReading, ThreadStack
+from watchdog_hook.core.model import (
+    Call,
+    Frame,
+    Incident,
+    InFlight,
+    Peer,
+    ThreadReading,
+    ThreadStack,
+)
 from watchdog_hook.ports import Host
 from watchdog_hook.testing import ManualClock
 
 FRAME = Frame("recv", "/x/socket.py", 7)
 STUCK = ThreadReading(
-    position=(1, 2, 3), stack=10, leaf=FRAME, switches=5, in_socket=True, in_library=True, descriptor=9
+    position=(1, 2, 3),
+    stack=10,
+    leaf=FRAME,
+    switches=5,
+    in_socket=True,
+    in_library=True,
+    descriptor=9,
 )
 
 
@@ -172,7 +186,12 @@ def test_a_stuck_call_is_noticed_dumped_ended_and_the_end_is_told():
     scene.beat().look()
 
     assert scene.said == [
-        "stall_began", "dump", "dump", "fire signal", "interrupt", "stall_ended",
+        "stall_began",
+        "dump",
+        "dump",
+        "fire signal",
+        "interrupt",
+        "stall_ended",
     ]
     assert "outcome=interrupted" in scene.text("stall_ended")
     assert "lever=signal" in scene.text("interrupt")
@@ -336,7 +355,9 @@ def test_a_lever_that_does_not_land_gives_way_to_the_next_and_the_last_one_says_
     scene.look(90)
 
     assert [word for word in scene.said if word.startswith(("fire", "no_"))] == [
-        "fire signal", "fire shutdown", "no_lever",
+        "fire signal",
+        "fire shutdown",
+        "no_lever",
     ]
 
 

@@ -57,7 +57,9 @@ def child(dog: Watchdog) -> int:
 def main() -> None:
     """Fork, wait, count."""
     directory, times = Path(sys.argv[1]), int(sys.argv[2])
-    warnings.simplefilter("ignore", DeprecationWarning)  # that forks and threads do not mix is known
+    warnings.simplefilter(
+        "ignore", DeprecationWarning
+    )  # that forks and threads do not mix is known
     logging.getLogger().addHandler(Appender(directory / "log"))
     config = Config(
         poll_interval=0.005,
