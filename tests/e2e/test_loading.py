@@ -49,6 +49,8 @@ def test_children_of_the_scheduler_have_nothing_of_the_hook(start: Start, api: K
 def test_the_local_executor_beats_too(start: Start):
     scheduler = start({**QUICK, "core.executor": "LocalExecutor", "core.parallelism": 2})
     armed = scheduler.wait_event("armed", timeout=120)
+    # Before that the executor still forks, and Airflow 2 has no handler of its own for SIGTERM.
+    scheduler.wait_text("Adopting or resetting orphaned tasks")
     scheduler.wait_for(lambda: len(scheduler.family()) > 1, 60, "a worker")
 
     assert armed.facts["executors"] == "LocalExecutor"
