@@ -308,6 +308,19 @@ def test_after_a_pause_the_clocks_go_on_where_they_were():
     assert "fire signal" in scene.said
 
 
+def test_after_a_pause_a_call_is_proven_stuck_anew():
+    scene = Scene().beat()
+    scene.enter()
+    scene.look(59)
+    scene.clock.jump(500)
+    scene.look(overslept=500)
+    scene.look(2)
+    assert "fire signal" not in scene.said
+    scene.look(3)
+
+    assert "fire signal" in scene.said
+
+
 def test_with_a_debugger_attached_nothing_is_interrupted():
     scene = Scene().beat()
     scene.evidence.traced = True
