@@ -10,6 +10,9 @@ import pytest
 
 HERE = Path(__file__).parent
 
+# Their races are decided at single instructions, and some trace by themselves: not under coverage.
+UNTRACED = ("test_interrupt_race.py",)
+
 # Properties are slow under coverage and beside real schedulers: time proves nothing here. The
 # environments beside an old Airflow have no hypothesis, and no test that needs it.
 with contextlib.suppress(ImportError):
@@ -23,5 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if (HERE / "e2e") in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+        if item.path.name in UNTRACED:
+            item.add_marker(pytest.mark.long)
         if item.get_closest_marker("linux") and not sys.platform.startswith("linux"):
             item.add_marker(pytest.mark.skip(reason="reads /proc or Linux socket options"))

@@ -32,6 +32,7 @@ TOOLS = ("uv>=0.5", "tox>=4.25", "tox-uv>=1.20")
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 # What each Airflow supports, the one that most people run it with first.
 AIRFLOWS = {"airflow211": ("3.11", "3.12", "3.10"), "airflow33": ("3.12", "3.13", "3.11", "3.10")}
+COVERAGE = ("3.12", "3.13", "3.10")
 OLD = {
     "airflow273": ("3.11",),
     "airflow293": ("3.11",),
@@ -48,7 +49,7 @@ CLOSING = re.compile(r"\d+ \w+(, \d+ \w+)* in [\d.]+s( \([\d:]+\))?")
 
 def tests(environment: str) -> bool:
     """Tell whether pytest runs in this environment."""
-    return environment not in ("lint", "types", "coverage")
+    return environment not in ("lint", "types")
 
 
 @dataclass
@@ -73,7 +74,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     started = time.monotonic()
     pythons = interpreters()
-    missing = [version for version in VERSIONS if version not in pythons]
+    missing = [
+        f"Python {version}: not found here" for version in VERSIONS if version not in pythons
+    ]
+    if not set(COVERAGE) & set(pythons):
+        missing.append(f"coverage: needs one of Python {', '.join(COVERAGE)}")
     try:
         phases = plan(options, pythons)
         if options.list:
@@ -163,15 +168,15 @@ def plan(options: argparse.Namespace, pythons: dict[str, str]) -> list[list[str]
         "e2e": [
             f"py{best(name, AIRFLOWS, pythons)}-{name}-e2e" for name in AIRFLOWS if "e2e" in asked
         ],
-        "coverage": ["coverage"],
+        "coverage": ["coverage"] if set(COVERAGE) & set(pythons) else [],
         "old": [name for name in OLD if "old" in asked and best(name, OLD, pythons)],
     }
     named = [name for name in asked if name not in GROUPS]
     phases = [
         [name for group in phase if group in asked for name in groups[group]]
-        for phase in (("lint", "types", "unit"), ("long",), ("e2e", "old"), ("coverage",))
+        for phase in (("lint", "types", "unit", "coverage"), ("long",), ("e2e", "old"))
     ]
-    return [phase for phase in [*phases[:-1], named, phases[-1]] if phase]
+    return [phase for phase in [*phases, named] if phase]
 
 
 def best(name: str, table: dict[str, tuple[str, ...]], pythons: dict[str, str]) -> str:
@@ -404,8 +409,8 @@ def close(results: list[Result], missing: list[str], seconds: float) -> int:
         print(
             f"{result.environment:<24} {verdict(result):<8} {result.seconds:>4.0f} s  {result.closing}"
         )
-    if missing:
-        print(f"not tested with Python {', '.join(missing)}: not found on this machine")
+    for what in missing:
+        print(f"not run: {what}")
     bad = [result.environment for result in results if not result.good]
     print(f"{'failed: ' + ', '.join(bad) if bad else 'all passed'}, in {seconds / 60:.1f} minutes")
     total = [sum(result.counts.get(what, 0) for result in results) for what in KINDS]

@@ -22,10 +22,9 @@ def result(name="py312-unit", code=0, **counts):
 
 def test_without_a_wish_everything_but_the_old_pairs_is_run():
     assert run.plan(asked(), EVERY) == [
-        ["lint", "types", "py313-unit", "py312-unit", "py311-unit", "py310-unit"],
+        ["lint", "types", "py313-unit", "py312-unit", "py311-unit", "py310-unit", "coverage"],
         ["py313-long", "py312-long", "py311-long", "py310-long"],
         ["py311-airflow211-e2e", "py312-airflow33-e2e"],
-        ["coverage"],
     ]
 
 
@@ -36,6 +35,14 @@ def test_a_missing_interpreter_takes_its_environments_with_it_and_another_stands
         ["py310-unit"],
         ["py310-long"],
         ["py310-airflow211-e2e", "py310-airflow33-e2e"],
+    ]
+
+
+def test_where_only_python_311_is_here_everything_but_coverage_is_run():
+    assert run.plan(asked(), {"3.11": "/usr/bin/python3.11"}) == [
+        ["lint", "types", "py311-unit"],
+        ["py311-long"],
+        ["py311-airflow211-e2e", "py311-airflow33-e2e"],
     ]
 
 
@@ -87,11 +94,13 @@ def test_an_environment_that_ran_no_test_is_red():
 
 
 def test_the_end_names_what_failed_and_what_was_missing(capsys):
-    code = run.close([result(passed=3, skipped=1), result("lint", 1)], ["3.13"], 90)
+    code = run.close(
+        [result(passed=3, skipped=1), result("lint", 1)], ["Python 3.13: not found here"], 90
+    )
 
     out = capsys.readouterr().out
     assert code == 1
-    assert "not tested with Python 3.13: not found on this machine" in out
+    assert "not run: Python 3.13: not found here" in out
     assert "failed: lint" in out
     assert out.endswith("tests: 3 passed, 0 failed, 1 skipped\n")
 
