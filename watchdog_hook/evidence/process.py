@@ -12,6 +12,7 @@ from pathlib import Path
 from watchdog_hook.evidence import stacks
 
 _DEBUGGER_THREADS = ("pydevd.", "debugpy.", "ptvsd.")
+_PROMPT_FRAMES = 20  # from the leaf on, in which a prompt is looked for
 _MATTERS_S = 0.5  # of throttling, suspension or memory stalls within one pause
 
 
@@ -98,11 +99,19 @@ def _at_a_prompt() -> bool:
     # pdb traces the thread it stands in, which another thread cannot see; its frames can be seen.
     if "bdb" not in sys.modules:
         return False
-    return any(
-        frame.file.endswith(("/bdb.py", "/pdb.py"))
-        for ident in stacks.known_threads()
-        for frame in stacks.stack_of(ident)[:20]
-    )
+    return any(_in_pdb(ident) for ident in stacks.known_threads())
+
+
+def _in_pdb(ident: int) -> bool:
+    # The code alone, no values: something imports bdb in most schedulers, and this is asked at every look.
+    frame = stacks.top_frame(ident)
+    for _ in range(_PROMPT_FRAMES):
+        if frame is None:
+            return False
+        if frame.f_code.co_filename.endswith(("/bdb.py", "/pdb.py")):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _suspended() -> float | None:
