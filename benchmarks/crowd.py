@@ -146,7 +146,12 @@ def airflow_host() -> Any:
     """Return Airflow's side of the watchdog, with a few secrets to look for."""
     from watchdog_hook.integrations.airflow.host import AirflowHost
 
-    for place in ("airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker"):
+    # The same masker that the host asks: Airflow 3 has several, each with secrets of its own.
+    for place in (
+        "airflow._shared.secrets_masker",
+        "airflow.sdk.execution_time.secrets_masker",
+        "airflow.utils.log.secrets_masker",
+    ):
         try:
             module = __import__(place, fromlist=["mask_secret"])
         except ImportError:

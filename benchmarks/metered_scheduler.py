@@ -33,6 +33,7 @@ class Meter:
         self._switch = Switch()
         self._count = 0
         self._marks: list[float] = []
+        self._watched = 0.0
         # The hook on or off, turn about: on off, off on, on off …
         self._plan = [on for pair in range(self._pairs) for on in (pair % 2 == 0, pair % 2 == 1)]
 
@@ -65,31 +66,35 @@ class Meter:
         if place == 1:
             gc.collect()
             self._marks = []
+            self._watched = watchdog_seconds()
         self._marks.append(time.process_time())
         if place == self._loops + 1:
             loops = [after - before for before, after in itertools.pairwise(self._marks)]
-            self._write({"on": self._plan.pop(0), "loops_s": loops})
+            watching = (watchdog_seconds() - self._watched) / self._loops
+            self._write({"on": self._plan.pop(0), "loops_s": loops, "watchdog_s": watching})
 
     def _report(self) -> None:
         if self._count == WARM + 5:
             gc.collect()
             self._write({"modules": sorted(sys.modules)})
-        threads = [each.ident for each in threading.enumerate() if each.name == "watchdog-hook"]
-        of_thread = [
-            time.clock_gettime(time.pthread_getcpuclockid(ident or 0)) for ident in threads
-        ]
         self._write(
             {
                 "loop": self._count,
                 "at": time.monotonic(),
                 "cpu_s": time.process_time(),
-                "watchdog_s": sum(of_thread),
+                "watchdog_s": watchdog_seconds(),
             }
         )
 
     def _write(self, found: dict[str, Any]) -> None:
         with self._out.open("a") as out:
             out.write(json.dumps(found) + "\n")
+
+
+def watchdog_seconds() -> float:
+    """Return the processor time of the watchdog's thread so far; 0 where there is none."""
+    threads = [each.ident for each in threading.enumerate() if each.name == "watchdog-hook"]
+    return sum(time.clock_gettime(time.pthread_getcpuclockid(ident or 0)) for ident in threads)
 
 
 class Switch:
