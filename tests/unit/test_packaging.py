@@ -103,6 +103,14 @@ def test_python_m_watchdog_hook_is_the_command_line(command):
     assert shown.stderr == ""
 
 
+def test_continuous_integration_runs_the_readmes_command_and_nothing_else():
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    (command,) = [line.removeprefix("exec ") for line in script if line.startswith("exec ")]
+
+    assert command == "python3 tests/run.py"
+    assert f"\n{command}\n" in (ROOT / "README.md").read_text()
+
+
 def test_the_helper_of_the_readme_says_what_it_runs():
     shown = subprocess.run(
         [sys.executable, "tests/run.py", "--help"],
