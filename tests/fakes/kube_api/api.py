@@ -64,6 +64,8 @@ class KubeApi:
         self._server.server_close()
         self._thread.join()
         self._folder.cleanup()
+        if self._server.errors and error is None:
+            raise AssertionError("the fake itself failed:\n" + "\n".join(self._server.errors))
 
     def set_fault(
         self,

@@ -43,14 +43,16 @@ class Connection(BaseHTTPRequestHandler):
             self.connection.do_handshake()
             super().handle()
         except (HangUp, OSError, ValueError):
-            # ValueError is what the ssl module says about a socket that another thread has closed.
+            # ValueError is what select says of a socket that was closed meanwhile.
             self.close_connection = True
 
-    def parse_request(self) -> bool:
-        """Read the headers, unless the connection has fallen silent meanwhile."""
-        if trap := self.server.traps.of_connection():
-            self._hang(trap)
-        return super().parse_request()
+    def handle_one_request(self) -> None:
+        """Wait for a request, and take it unless the connection has fallen silent meanwhile."""
+        select.select([self.connection], [], [])
+        with self.server.working(self):
+            if trap := self.server.traps.of_connection():
+                self._hang(trap)
+            super().handle_one_request()
 
     def do_GET(self) -> None:
         """Take one request, whatever its method."""
@@ -65,11 +67,10 @@ class Connection(BaseHTTPRequestHandler):
             seen.pod, seen.labels = metadata.get("name"), dict(metadata.get("labels") or {})
         self.server.requests.append(seen)
         trap = self.server.traps.take(seen.operation, seen.namespace, seen.pod)
-        with self.server.working(self):
-            if trap is None:
-                self._answer(*self._applied(body))
-            else:
-                self._fall_into(trap, body)
+        if trap is None:
+            self._answer(*self._applied(body))
+        else:
+            self._fall_into(trap, body)
 
     do_POST = do_PATCH = do_DELETE = do_PUT = do_GET  # noqa: N815
 

@@ -180,15 +180,23 @@ def task_try(pod: Pod) -> TaskTry:
     return dag_id, task_id, run_id, try_number, notes.get("map_index", "-1")
 
 
-def _merged(old: Any, change: Any) -> Any:
-    if not isinstance(old, dict) or not isinstance(change, dict):
-        return copy.deepcopy(change)
-    kept = {key: value for key, value in old.items() if change.get(key, value) is not None}
-    return (
-        kept
-        | {k: _merged(old.get(k, {}), v) for k, v in change.items() if v is not None}
-        | {key: copy.deepcopy(value) for key, value in kept.items() if key not in change}
-    )
+def _merged(old: Pod, change: Any) -> Pod:
+    """Return a copy of `old` with a merge patch in it; what an event holds must never change."""
+    merged = copy.deepcopy(old)
+    _merge(merged, change)
+    return merged
+
+
+def _merge(target: dict[str, Any], change: dict[str, Any]) -> None:
+    for key, value in change.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, dict):
+            if not isinstance(target.get(key), dict):
+                target[key] = {}
+            _merge(target[key], value)
+        else:
+            target[key] = copy.deepcopy(value)
 
 
 def _now() -> str:
