@@ -87,7 +87,7 @@ def main() -> int:
         tools = toolbox()
         environment = surroundings(tools, pythons)
         if any(need in name for need in NEED_POSTGRES for phase in phases for name in phase):
-            environment["PATH"] = os.pathsep.join([str(postgres()), environment["PATH"]])
+            environment["PATH"] += os.pathsep + str(postgres())
         wheel = build(tools, environment)
     except Missing as error:
         return refuse(str(error))

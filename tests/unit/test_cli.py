@@ -18,7 +18,7 @@ from watchdog_hook.cli import levers, main
 from watchdog_hook.config import KNOBS, Config
 from watchdog_hook.core import report
 from watchdog_hook.core.model import Deed, Finding, Frame, Incident, Snapshot, ThreadStack
-from watchdog_hook.integrations.airflow import doctor
+from watchdog_hook.integrations.airflow import doctor, settings
 
 ROOT = Path(__file__).parents[2]
 FIRST = "20261101T101500Z-node-1-7-1"
@@ -240,6 +240,61 @@ def test_a_directory_that_is_not_there_is_a_usage_error(capsys):
 
     assert leaving.value.code == 2
     assert "/nowhere/at/all is no directory" in capsys.readouterr().err
+
+
+def test_without_a_directory_it_is_the_one_of_airflows_configuration(capsys, monkeypatch, tmp_path):
+    write(tmp_path, incident())
+    configured = settings.Settings(Config(incident_dir=str(tmp_path)))
+    monkeypatch.setattr(settings, "read", lambda: configured)
+
+    assert main(["incidents", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["id"] == FIRST
+
+
+def test_a_configured_directory_that_nobody_has_made_yet_holds_no_incidents(
+    capsys, monkeypatch, tmp_path
+):
+    configured = settings.Settings(Config(incident_dir=str(tmp_path / "not yet")))
+    monkeypatch.setattr(settings, "read", lambda: configured)
+
+    assert main(["incidents"]) == 0
+    assert capsys.readouterr().out.startswith("No incidents in")
+
+
+def test_without_a_directory_and_without_airflow_one_has_to_be_said(capsys, monkeypatch):
+    monkeypatch.setattr(settings, "read", lambda: settings.Settings(Config()))
+
+    with pytest.raises(SystemExit) as leaving:
+        main(["incidents"])
+
+    assert leaving.value.code == 2
+    assert "--incident-dir" in capsys.readouterr().err
+
+
+def test_what_airflow_prints_while_it_loads_is_kept_out_of_the_json(capfd, monkeypatch, tmp_path):
+    def read():
+        print("a plugin says hello")
+        os.write(1, b"so does a library\n")
+        return settings.Settings(Config(incident_dir=str(tmp_path)))
+
+    monkeypatch.setattr(settings, "read", read)
+
+    assert main(["incidents", "--json"]) == 0
+    shown = capfd.readouterr()
+    assert shown.out == "[]\n"
+    assert "a plugin says hello" in shown.err
+    assert "so does a library" in shown.err
+
+
+def test_a_terminal_is_not_moved_about_by_a_dump(run, tmp_path, monkeypatch):
+    write(tmp_path, incident(), dump="thread \x1b[2Jname\n")
+    assert "\x1b[2J" in run("show", FIRST)[1]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+
+    out = run("show", FIRST)[1]
+
+    assert "thread \\x1b[2Jname" in out
+    assert "\x1b[2J" not in out
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["show"], ["incidents", "--colour"]])
