@@ -28,14 +28,21 @@ def watch(dog: Watchdog) -> None:
     _watched.add(dog)
     if not _registered:
         _registered = True
-        os.register_at_fork(before=_wait, after_in_child=_forget)
+        os.register_at_fork(before=_wait, after_in_parent=_go_on, after_in_child=_forget)
 
 
 def _wait() -> None:
     for dog in list(_watched):
+        # The watchdog looks at this after it has said that it is busy: one of the two sees the other.
+        dog.forking = True
         deadline = time.monotonic() + PATIENCE
         while dog.working and time.monotonic() < deadline:
             time.sleep(PAUSE)
+
+
+def _go_on() -> None:
+    for dog in list(_watched):
+        dog.forking = False
 
 
 def _forget() -> None:

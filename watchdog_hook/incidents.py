@@ -126,11 +126,11 @@ class Incidents:
         self._actions.say("ERROR", record, wait=True)
         self._fail.run("metrics", self._host.incr, "stalls", {"verdict": incident.finding.id})
 
-    def again(self, episode: Episode, silence: float, stack: int) -> None:
+    def again(self, episode: Episode, silence: float, age: float | None, stack: int) -> None:
         """Write what has changed since the dump before."""
         before, snapshot = episode.snapshot, self._gather(episode.thread, ())
         since = silence - episode.dumped_at
-        episode.incident = episode.incident.evolve(silence_s=silence)
+        episode.incident = episode.incident.evolve(silence_s=silence, age_s=age)
         episode.snapshot, episode.dumped_at, episode.dumped_stack = snapshot, silence, stack
         text = self.mask(
             report.render_delta(

@@ -103,6 +103,7 @@ class Watchdog:
         self._metrics_at = 0.0
         self._thread: threading.Thread | None = None
         self.busy = False  # inside the working part: files, logging, metrics
+        self.forking = False  # a fork is under way, in some thread of the host
         self.where: str | None = None  # the loop's phase
         self._episode: Episode | None = None
         self._watch_caller()
@@ -208,11 +209,20 @@ class Watchdog:
             if self._clock.wait(self.config.poll_interval):
                 break
             self.busy = True
+            self._let_fork()
             overslept = self._now() - asleep - self.config.poll_interval
             self.fail.run("look", self.look, max(0.0, overslept))
         # What the loop did last, before the host goes on without us.
         self.fail.run("notes", self._say_notes, self._now())
         self.busy = False
+
+    def _let_fork(self) -> None:
+        """Wait while the host forks: the child must not get a lock of ours that is held."""
+        until = self._now() + fork.PATIENCE
+        while self.forking and self._now() < until:
+            self.busy = False
+            self._clock.wait(fork.PAUSE)
+            self.busy = True
 
     # --- one look -------------------------------------------------------------------------------
 
@@ -297,7 +307,8 @@ class Watchdog:
         if Step.DUMP in steps:
             self.fail.run("dump", self._dump, episode or self._open_episode(silence), silence)
         if Step.DELTA in steps and episode is not None:
-            self.fail.run("delta", self.incidents.again, episode, silence, self._stack[0])
+            age = self._age_in(episode)
+            self.fail.run("delta", self.incidents.again, episode, silence, age, self._stack[0])
         if Step.TERMINATE in steps:
             self._end_process(silence)
 
@@ -334,10 +345,12 @@ class Watchdog:
     def _dump(self, episode: Episode, silence: float) -> None:
         if episode.dumped:
             return
-        flight = self.book.current(episode.thread)
-        age = None if flight is None else self.age(flight, self._now())
         samples = self._samples if episode.thread == self.ident else ()
-        self.incidents.dump(episode, silence, age, samples)
+        self.incidents.dump(episode, silence, self._age_in(episode), samples)
+
+    def _age_in(self, episode: Episode) -> float | None:
+        flight = self.book.current(episode.thread)
+        return None if flight is None else self.age(flight, self._now())
 
     def _end_stall(self, lasted: float) -> None:
         episode, self._episode = self._episode, None

@@ -5,8 +5,6 @@ Entering `SchedulerJobRunner._execute` is the one moment that is certain to be t
 daemonisation, in the main thread, with logging and configuration loaded, in every version from 2.7 to 3.3.
 """
 
-from __future__ import annotations
-
 import sys
 
 TYPE_CHECKING = False  # as typing has it, which takes time to import
@@ -22,11 +20,11 @@ _MARK = "_watchdog_hook_wrapped"
 class _AfterImport:
     """A finder that finds nothing itself: it has `then` called once a module has been imported."""
 
-    def __init__(self, name: str, then: Callable[[ModuleType], None]) -> None:
+    def __init__(self, name: str, then: "Callable[[ModuleType], None]") -> None:
         self.name = name
         self._then = then
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         """Return the spec that the other finders have for our module; None for any other."""
         if name != self.name:
             return None
@@ -38,10 +36,10 @@ class _AfterImport:
                 return spec
         return None
 
-    def _follow(self, loader: Any) -> None:
+    def _follow(self, loader: "Any") -> None:
         execute = loader.exec_module
 
-        def exec_module(module: ModuleType) -> None:
+        def exec_module(module: "ModuleType") -> None:
             execute(module)
             self._then(module)
 
@@ -57,7 +55,7 @@ def install() -> None:
         sys.meta_path.insert(0, _AfterImport(SCHEDULER, wrap))
 
 
-def wrap(module: Any) -> None:
+def wrap(module: "Any") -> None:
     """Arm around `SchedulerJobRunner._execute`. Never raises: the module has to import."""
     try:
         runner = module.SchedulerJobRunner
@@ -67,7 +65,7 @@ def wrap(module: Any) -> None:
         import functools
 
         @functools.wraps(original)
-        def _execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def _execute(self: "Any", *args: "Any", **kwargs: "Any") -> "Any":
             armed = _safely("arm", self)
             try:
                 return original(self, *args, **kwargs)
@@ -81,7 +79,7 @@ def wrap(module: Any) -> None:
         _say_off("wrap")
 
 
-def _safely(name: str, argument: Any) -> Any:
+def _safely(name: str, argument: "Any") -> "Any":
     try:
         from watchdog_hook.integrations.airflow import scheduler
 
