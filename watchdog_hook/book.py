@@ -59,6 +59,7 @@ class Book:
             return
         flight.ended = self._now()
         flight.answer = answer
+        flight.owner = _thread_name(flight.thread)  # an ident may be used again later
         current = self._slots.get(flight.thread)
         if flight.fired and current is not flight and _holds(current, flight):
             # What was nested in it ended with it, perhaps too abruptly to say so.
@@ -103,7 +104,7 @@ class Book:
             return CallRecord(
                 call=flight.call.name,
                 peer=str(flight.call.peer) if flight.call.peer else None,
-                thread=names.get(flight.thread, str(flight.thread)),
+                thread=flight.owner or names.get(flight.thread, str(flight.thread)),
                 started_ago_s=now - flight.started,
                 duration_s=None if flight.ended is None else flight.ended - flight.started,
                 answer=flight.answer,
@@ -164,6 +165,12 @@ class Guard:
         # statement then drops us unleft. The caller has its StuckCallTimeout; the book must not keep us.
         if self._flight is not None and self._flight.ended is None:
             self._book.leave(self._flight, "StuckCallTimeout")
+
+
+def _thread_name(ident: int) -> str | None:
+    # Not current_thread(): it makes an entry for a thread that threading does not know.
+    thread = getattr(threading, "_active", {}).get(ident)
+    return None if thread is None else str(thread.name)
 
 
 def _ordinary(error: BaseException | None) -> bool:

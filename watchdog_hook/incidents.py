@@ -91,15 +91,7 @@ class Incidents:
         snapshot = self._fail.run("evidence", self._gather, episode.thread, samples) or NOTHING
         reading = self._evidence.thread(episode.thread, None)
         flight = self._book.current(episode.thread)
-        finding = self._fail.run(
-            "diagnosis",
-            diagnose,
-            snapshot,
-            phase=episode.incident.phase,
-            silence=silence,
-            reading=reading,
-            call=_record_of(flight, snapshot),
-        )
+        finding = self._diagnose(episode, snapshot, silence)
         peer = flight.call.peer if flight and flight.call.peer else reading and reading.peer
         episode.incident = incident = episode.incident.evolve(
             silence_s=silence,
@@ -130,7 +122,8 @@ class Incidents:
         """Write what has changed since the dump before."""
         before, snapshot = episode.snapshot, self._gather(episode.thread, ())
         since = silence - episode.dumped_at
-        episode.incident = episode.incident.evolve(silence_s=silence, age_s=age)
+        finding = self._diagnose(episode, snapshot, silence) or episode.incident.finding
+        episode.incident = episode.incident.evolve(silence_s=silence, age_s=age, finding=finding)
         episode.snapshot, episode.dumped_at, episode.dumped_stack = snapshot, silence, stack
         text = self.mask(
             report.render_delta(
@@ -160,6 +153,17 @@ class Incidents:
     def mask(self, text: str) -> str:
         """Return a text without secrets, as far as the host knows them."""
         return self._fail.run("mask", self._host.mask, text) or text
+
+    def _diagnose(self, episode: Episode, snapshot: Snapshot, silence: float) -> Finding | None:
+        return self._fail.run(
+            "diagnosis",
+            diagnose,
+            snapshot,
+            phase=episode.incident.phase,
+            silence=silence,
+            reading=self._evidence.thread(episode.thread, None),
+            call=_record_of(self._book.current(episode.thread), snapshot),
+        )
 
     def _gather(self, thread: int, samples: Iterable[Sample]) -> Snapshot:
         stacks = self._evidence.stacks(thread)

@@ -10,6 +10,7 @@ from watchdog_hook.core import report
 LEVELS = {
     "breaker_open": "ERROR",
     "fenced": "ERROR",
+    "part_off": "ERROR",
     "armed": "INFO",
     "disarmed": "INFO",
 }

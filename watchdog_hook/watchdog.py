@@ -105,6 +105,7 @@ class Watchdog:
         self.busy = False  # inside the working part: files, logging, metrics
         self.forking = False  # a fork is under way, in some thread of the host
         self.where: str | None = None  # the loop's phase
+        self.ending = False  # the loop is over; what is left may take as long as starting did
         self._episode: Episode | None = None
         self._watch_caller()
 
@@ -171,7 +172,8 @@ class Watchdog:
     def start(self) -> None:
         """Watch the calling thread from now on, from a daemon thread of our own."""
         self._watch_caller()
-        self._actions.arm(self.book.current)
+        if self.config.may_interrupt:
+            self._actions.arm(self.book.current)
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         fork.watch(self)
         self._thread.start()
@@ -235,7 +237,7 @@ class Watchdog:
             self._begin_iteration()
         moved = self._sample(now)
         self._state, events = judge(
-            self._state, Reading(now, beat_at, overslept, moved), self._patience
+            self._state, Reading(now, beat_at, overslept, moved, self.ending), self._patience
         )
         for event in events:
             self._handle(event, now)

@@ -108,6 +108,7 @@ class InFlight:
         "guarded",
         "limit",
         "outer",
+        "owner",
         "serial",
         "started",
         "thread",
@@ -137,6 +138,7 @@ class InFlight:
         self.firing = False
         self.fired = False
         self.answer: str | None = None
+        self.owner: str | None = None  # the thread's name, once the call has ended
         self.ended: float | None = None
 
 

@@ -15,7 +15,7 @@ class Patience:
 
     stall: float  # silence that is a stall
     sample: float  # silence after which the stack is sampled, so that motion can be seen
-    startup: float  # silence allowed until the first iteration has ended
+    startup: float  # silence allowed until the first iteration has ended, and after the last
     tolerance: float  # how late the watchdog's own wait may end before the process counts as paused
 
 
@@ -27,6 +27,9 @@ class Reading:
     beat_at: float  # of the last beat
     overslept: float = 0.0  # how much later than asked the watchdog's own wait ended
     moved: bool = False  # since the look before: another stack, or a call began or ended
+    ending: bool = (
+        False  # the loop is over and its executors are shutting down, which takes its time
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +122,8 @@ def judge(state: State, reading: Reading, patience: Patience) -> tuple[State, tu
         state = replace(state, moved_at=reading.now)
 
     silence = state.silence(reading.now)
-    starting = state.beats < 2
-    limit = max(patience.stall, patience.startup) if starting else patience.stall
+    graced = state.beats < 2 or reading.ending
+    limit = max(patience.stall, patience.startup) if graced else patience.stall
     if silence >= limit and not state.stalled:
         still = reading.now - state.moved_at
         if still >= patience.stall - patience.sample or silence >= MOTION_LIMIT * limit:

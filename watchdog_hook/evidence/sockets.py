@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # struct tcp_info: eight bytes, then 32-bit fields, of which tcpi_last_data_recv is the twelfth.
 _LAST_DATA_RECV = 52
+_BYTES_RECEIVED = 128  # since Linux 4.1
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
 _CONNECTED = (1, 4, 5, 8)  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT
 
@@ -48,16 +49,18 @@ def peer_of(fd: int) -> Peer | None:
 
 def received_ago(fd: int) -> float | None:
     """
-    Return the seconds since the last byte came in on a TCP connection; None where the kernel does not say.
+    Return the seconds since the last byte came in on a TCP connection.
 
-    On a connection that never received anything it is the time since the connection was set up.
+    None where the kernel does not say, and where none ever came: there it would count from the connect.
     """
     with _borrowed(fd) as sock:
         if sock is None or _TCP_INFO is None or not _is_stream(sock):
             return None
         try:
-            info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 104)
+            info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BYTES_RECEIVED + 8)
             (milliseconds,) = struct.unpack_from("=I", info, _LAST_DATA_RECV)
+            if len(info) >= _BYTES_RECEIVED + 8 and not any(info[_BYTES_RECEIVED:]):
+                return None
         except (OSError, struct.error):
             return None
         # Before it is connected the number is meaningless.

@@ -9,6 +9,7 @@ from types import CodeType, FrameType
 
 from watchdog_hook.core.model import Frame, ThreadStack
 
+OURS = "watchdog-hook-"
 FRAMES_KEPT = 200  # of one stack; a deeper one keeps both ends
 
 _Seen = dict[tuple[CodeType, int], Frame]
@@ -17,6 +18,8 @@ _Seen = dict[tuple[CodeType, int], Frame]
 def capture(first: int | None = None) -> tuple[ThreadStack, ...]:
     """
     Return the stack of every thread but the caller's, that of thread `first` in front.
+
+    Without our own throw-away threads either: they come and go with every line we log.
 
     Plain Python on purpose: the interpreter lets other threads run between its instructions, so a process
     with a thousand threads is not held up by this walk.
@@ -30,6 +33,9 @@ def capture(first: int | None = None) -> tuple[ThreadStack, ...]:
     stacks: list[ThreadStack] = []
     for ident in sorted(tops, key=lambda ident: ident != first):
         name, native_id = names.get(ident, ("?", None))
+        if name.startswith(OURS):
+            tops.pop(ident)
+            continue
         # Popped, so that no frame outlives its own turn: the last reference to a frame keeps its values
         # alive, and would run their destructors here.
         stacks.append(ThreadStack(ident, name, _walk(tops.pop(ident), seen), native_id))

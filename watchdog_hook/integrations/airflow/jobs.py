@@ -16,6 +16,7 @@ class Attempt:
     namespace: str
     failures: int = 0  # counted against requeue_limit
     answers: int = 0  # the server's, when the last attempt ended
+    incident: str | None = None  # of the last attempt
     seen: bool = False  # the watcher reported the pod: it exists
 
 
@@ -59,7 +60,15 @@ class Jobs:
         """Return the attempt of this key whose outcome is unknown."""
         return self._attempts.get(key)
 
-    def unknown(self, key: Hashable, name: str, namespace: str, answers: int) -> int:
+    def unknown(
+        self,
+        key: Hashable,
+        name: str,
+        namespace: str,
+        answers: int,
+        incident: str | None = None,
+        counts: bool = True,
+    ) -> int:
         """
         An attempt ended without an answer. Return how many count against the limit.
 
@@ -70,9 +79,10 @@ class Jobs:
         if attempt is None or attempt.name != name:
             attempt = self._attempts[key] = Attempt(name, namespace, failures=1, answers=answers)
         else:
-            if answers > attempt.answers:
+            if counts and answers > attempt.answers:
                 attempt.failures += 1
             attempt.answers = answers
+        attempt.incident = incident or attempt.incident
         return attempt.failures
 
     def settled(self, key: Hashable) -> None:

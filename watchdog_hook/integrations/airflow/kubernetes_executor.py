@@ -37,10 +37,13 @@ class OutcomeUnknown(BaseException):
     Not an Exception: the provider logs the whole pod for those, on Airflow 3 with the workload's token.
     """
 
-    def __init__(self, error: BaseException, name: str, namespace: str) -> None:
+    def __init__(
+        self, error: BaseException, name: str, namespace: str, *, counts: bool = True
+    ) -> None:
         self.error = error
         self.name = name
         self.namespace = namespace
+        self.counts = counts  # against requeue_limit
         super().__init__()
 
 
@@ -116,7 +119,11 @@ class Recovery:
         if ours and attempt is not None and attempt.seen:
             self.jobs.settled(key)
             self._dog.note(
-                "created_already", ti=ti_text(key), pod=attempt.name, outcome="seen by the watcher"
+                "created_already",
+                incident=attempt.incident,
+                ti=ti_text(key),
+                pod=attempt.name,
+                outcome="seen by the watcher",
             )
             return False
         if not self.server.allows():
@@ -147,17 +154,20 @@ class Recovery:
 
     def _put_back(self, job: Any, key: Any, unknown: OutcomeUnknown) -> None:
         error = unknown.error
-        failures = self.jobs.unknown(key, unknown.name, unknown.namespace, self.server.answers)
+        incident = getattr(error, "incident", None)
+        failures = self.jobs.unknown(
+            key, unknown.name, unknown.namespace, self.server.answers, incident, unknown.counts
+        )
         limit = self._dog.config.requeue_limit
         fields = {
-            "incident": getattr(error, "incident", None),
+            "incident": incident,
             "call": getattr(error, "call", None),
             "peer": str(self.server.peer),
             "age_s": getattr(error, "age_s", None),
             "ti": ti_text(key),
             "pod": unknown.name,
         }
-        if failures > limit:
+        if failures > limit and unknown.counts:
             self.jobs.settled(key)
             self._dog.note(
                 "dropped",
@@ -172,7 +182,7 @@ class Recovery:
             "requeued",
             **fields,
             action="put back on the task queue, same pod name",
-            outcome=getattr(error, "why", "broken"),
+            outcome=getattr(error, "why", "broken") if unknown.counts else "pod is being deleted",
         )
         self._dog.count("requeues")
 
@@ -240,32 +250,50 @@ class Recovery:
         """
         from kubernetes.client import ApiException
 
-        arguments = self.executor.kube_config.kube_client_request_args or {}
         try:
-            pod = self.executor.kube_client.read_namespaced_pod(name, namespace, **arguments)
+            pod = self._read(name, namespace)
         except (StuckApiCall, ApiException) as error:
-            # Not found: it was deleted in between, and the next attempt finds out.
             raise OutcomeUnknown(error, name, namespace) from conflict
+        if pod is None or pod.metadata.deletion_timestamp is not None:
+            # Gone in between, or going: the name comes free, and the next attempt finds out.
+            raise OutcomeUnknown(conflict, name, namespace, counts=False)
         if not same_pod(pod.metadata.labels or {}, metadata.get("labels") or {}):
             self._dog.note(
-                "dropped",
+                "requeued",
                 ti=ti_text(self.creating),
                 pod=name,
                 action="a fresh pod name is used",
                 outcome="another pod has that name",
             )
             return None
-        if pod.metadata.deletion_timestamp is not None:
-            raise OutcomeUnknown(conflict, name, namespace)
         phase = pod.status.phase if pod.status else None
         self._dog.note(
             "created_already",
+            incident=attempt.incident if (attempt := self.jobs.attempt(self.creating)) else None,
             ti=ti_text(self.creating),
             pod=name,
             outcome=f"phase {phase}"
             + ("" if phase in ("Pending", "Running", None) else ", left to the watcher"),
         )
         return pod
+
+    def _read(self, name: str, namespace: str) -> Any:
+        """Return the pod of that name; None if there is none. Lists where the account may not `get`."""
+        from kubernetes.client import ApiException
+
+        client = self.executor.kube_client
+        arguments = self.executor.kube_config.kube_client_request_args or {}
+        try:
+            return client.read_namespaced_pod(name, namespace, **arguments)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            if error.status != 403:
+                raise
+        found = client.list_namespaced_pod(
+            namespace, field_selector=f"metadata.name={name}", **arguments
+        )
+        return found.items[0] if found.items else None
 
     # --- creation through asyncio ---------------------------------------------------------------
 
@@ -396,7 +424,7 @@ class KubernetesExecutors:
         self.recoveries: list[Recovery] = []
 
     def patch(self, patches: Patches) -> None:
-        """Wrap what is there of the provider's version."""
+        """Wrap what is there of the provider's version, and say what is not."""
         from airflow.providers.cncf.kubernetes.executors.kubernetes_executor import (
             KubernetesExecutor as Executor,
         )
@@ -404,17 +432,27 @@ class KubernetesExecutors:
             AirflowKubernetesScheduler as Scheduler,
         )
 
-        patches.wrap(Executor, "start", self._started, "recovery")
-        patches.wrap(Executor, "execute_async", self._queued_anew)
-        patches.wrap(Executor, "_change_state", self._change_state)
-        patches.wrap(Executor, "try_adopt_task_instances", self._adopt_all)
-        patches.wrap(Executor, "adopt_launched_task", self._adopt_one)
-        patches.wrap(Scheduler, "run_next", self._on("run_next"))
+        in_every_version = (
+            (Executor, "start", self._started),
+            (Executor, "execute_async", self._queued_anew),
+            (Executor, "_change_state", self._change_state),
+            (Executor, "try_adopt_task_instances", self._adopt_all),
+            (Executor, "adopt_launched_task", self._adopt_one),
+            (Scheduler, "run_next", self._on("run_next")),
+            (Scheduler, "process_watcher_task", self._watcher_task),
+            (Scheduler, "delete_pod", self._finish_pod),
+            (Scheduler, "patch_pod_executor_done", self._finish_pod),
+        )
+        for owner, name, wrapper in in_every_version:
+            if not patches.wrap(owner, name, wrapper, "recovery"):
+                self._dog.note(
+                    "part_off",
+                    part=f"{owner.__name__}.{name}",
+                    outcome="this provider has none, so recovery does not cover it",
+                )
+        # From provider 10.21 on.
         patches.wrap(Scheduler, "run_next_batch", self._on("run_next_batch"))
         patches.wrap(Scheduler, "_build_pod_request", self._build_pod_request)
-        patches.wrap(Scheduler, "process_watcher_task", self._watcher_task)
-        for name in ("delete_pod", "patch_pod_executor_done"):
-            patches.wrap(Scheduler, name, self._finish_pod)
 
     def of(self, instance: Any) -> Recovery | None:
         """Return the recovery of an executor or of its AirflowKubernetesScheduler."""

@@ -108,6 +108,10 @@ class Loop:
 
     def _executor_phase(self, name: str) -> Any:
         def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+            if name == "end":
+                # Waits for its children: 20 s for each watcher, and a LocalExecutor for its tasks.
+                self._dog.ending = True
+                self._dog.beat()
             with self._dog.phase(f"executor.{name} ({type(instance).__name__})"):
                 return wrapped(*args, **kwargs)
 
