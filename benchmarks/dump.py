@@ -87,7 +87,7 @@ def watch(
             crowd.tell("stall")
             times = crowd.hear()
             began, finished = times["began"], times["finished"]
-            time.sleep(2.5 * poll)  # until the next look is over
+            time.sleep(1.5 * poll)  # until the next look is over
             if not number:
                 continue  # what the first dump imports is imported once
             found.whole.append(1000 * (finished - times["threshold"]))
