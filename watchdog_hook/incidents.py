@@ -42,6 +42,7 @@ class Episode:
     dumped: bool = False
     dumped_at: float = 0.0  # seconds of silence at the last dump
     dumped_stack: int = 0  # hash of the stack then
+    serial: int = 0  # of the call its thread was in then
     snapshot: Snapshot = NOTHING  # of the last dump
 
 
@@ -108,6 +109,7 @@ class Incidents:
         )
         episode.dumped, episode.dumped_at = True, silence
         episode.dumped_stack = reading.stack if reading else 0
+        episode.serial = flight.serial if flight else 0
         episode.snapshot = snapshot
         plan = self._plan(flight)
         text = report.render(incident, files=episode.path, plan=plan, limit=None)
@@ -125,6 +127,8 @@ class Incidents:
         finding = self._diagnose(episode, snapshot, silence) or episode.incident.finding
         episode.incident = episode.incident.evolve(silence_s=silence, age_s=age, finding=finding)
         episode.snapshot, episode.dumped_at, episode.dumped_stack = snapshot, silence, stack
+        flight = self._book.current(episode.thread)
+        episode.serial = flight.serial if flight else 0
         text = self.mask(
             report.render_delta(
                 episode.incident, before, snapshot, since_s=since, files=episode.path

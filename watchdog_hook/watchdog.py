@@ -39,6 +39,7 @@ THREAD_NAME = "watchdog-hook"
 STILL_LOOKS = 3  # equal looks before a stack counts as settled somewhere else
 METRICS_EVERY = 10.0  # seconds
 LEAST_TOLERANCE = 2.0  # seconds our own wait may be late without the process counting as paused
+BUSY = 0.8  # of a late wait spent on the processor: the process ran, only not us
 STOP_PATIENCE = 2.0  # seconds for our thread to end
 
 
@@ -100,6 +101,7 @@ class Watchdog:
         self._limits = ladder.Limits(config.sample_after, config.dump_after, config.terminate_after)
         self._pauses: deque[tuple[float, float]] = deque(maxlen=32)
         self._pressure: Any = None
+        self._cpu = self._evidence.cpu_seconds()
         self._metrics_at = 0.0
         self._thread: threading.Thread | None = None
         self.busy = False  # inside the working part: files, logging, metrics
@@ -236,6 +238,7 @@ class Watchdog:
         if beat_at != self._state.beat_at:
             self._begin_iteration()
         moved = self._sample(now)
+        overslept = self._excusable(overslept)
         self._state, events = judge(
             self._state, Reading(now, beat_at, overslept, moved, self.ending), self._patience
         )
@@ -251,6 +254,20 @@ class Watchdog:
         self._actions.settle()
         self.fail.run("host", self.host.tick, now)
         self.fail.run("metrics", self._send_metrics, now, silence)
+
+    def _excusable(self, overslept: float) -> float:
+        """Return how much of our lateness the process did not run; none of it if it was busy all the time."""
+        before, self._cpu = self._cpu, self._evidence.cpu_seconds()
+        if overslept <= self._patience.tolerance or self._cpu - before < BUSY * overslept:
+            return overslept
+        self.say(
+            "WARNING",
+            "slow",
+            silent_s=overslept,
+            phase=self.where,
+            cause="one thread kept the interpreter (the GIL) to itself; no stack could be taken",
+        )
+        return 0.0
 
     def _begin_iteration(self) -> None:
         self._progress = Progress()
@@ -304,15 +321,25 @@ class Watchdog:
             and self._stack[0] != episode.dumped_stack
         )
         self._progress, steps = ladder.due(
-            self._limits, self._progress, silence, stalled=self._state.stalled, changed=changed
+            self._limits,
+            self._progress,
+            silence,
+            stalled=self._state.stalled,
+            changed=changed,
+            may_end=self._may_end(),
         )
         if Step.DUMP in steps:
             self.fail.run("dump", self._dump, episode or self._open_episode(silence), silence)
         if Step.DELTA in steps and episode is not None:
-            age = self._age_in(episode)
-            self.fail.run("delta", self.incidents.again, episode, silence, age, self._stack[0])
+            self._dump_again(episode, silence)
         if Step.TERMINATE in steps:
             self._end_process(silence)
+
+    def _may_end(self) -> bool:
+        """Tell whether nothing speaks against ending the process: it is neither moving, leaving nor debugged."""
+        if not self.config.terminate_after or self._state.moving or self.ending:
+            return False
+        return not self._evidence.debugger()
 
     # --- the loop's own incident, and those of other threads' calls --------------------------------
 
@@ -320,14 +347,21 @@ class Watchdog:
         """Return the incident a stuck call belongs to, dumped: that comes before anything is done to it."""
         if flight.thread != self.ident:
             episode = self.incidents.begin(flight.thread, now - flight.started)
-            self._dump(episode, now - flight.started)
+            self.fail.run("dump", self._dump, episode, now - flight.started)
             return episode
         silence = self._state.silence(now)
         episode = self._episode or self._open_episode(silence)
         if not episode.dumped:
             self._progress = ladder.dumped(self._limits, self._progress, silence)
-            self._dump(episode, silence)
+            self.fail.run("dump", self._dump, episode, silence)
+        elif flight.serial != episode.serial:
+            # Another call of the same silence: it has not been shown yet.
+            self._dump_again(episode, silence)
         return episode
+
+    def _dump_again(self, episode: Episode, silence: float) -> None:
+        age = self._age_in(episode)
+        self.fail.run("delta", self.incidents.again, episode, silence, age, self._stack[0])
 
     def _open_episode(self, silence: float) -> Episode:
         self._state = replace(self._state, stalled=True)

@@ -36,9 +36,9 @@ def test_a_job_that_was_put_back_is_ours_until_the_key_is_queued_anew():
     assert not jobs.put_back("a")
 
 
-def test_the_name_is_kept_while_the_outcome_is_unknown_and_forgotten_with_any_answer():
+def test_the_name_is_kept_while_the_outcome_is_unknown_and_forgotten_when_it_is_settled():
     jobs = Jobs()
-    jobs.unknown("a", "pod-1", "default", answers=0)
+    jobs.unknown("a", "pod-1", "default", answers=(0, 0))
 
     assert jobs.attempt("a").name == "pod-1"
     jobs.settled("a")
@@ -48,26 +48,53 @@ def test_the_name_is_kept_while_the_outcome_is_unknown_and_forgotten_with_any_an
 def test_a_server_that_is_silent_for_everybody_is_not_the_jobs_fault():
     jobs = Jobs()
 
-    assert [jobs.unknown("a", "pod-1", "default", answers=0) for _ in range(5)] == [1] * 5
+    assert [jobs.unknown("a", "pod-1", "default", answers=(0, 0)) for _ in range(5)] == [1] * 5
 
 
 def test_attempts_count_while_the_server_answers_others():
     jobs = Jobs()
 
-    assert [jobs.unknown("a", "pod-1", "default", answers) for answers in range(4)] == [1, 2, 3, 4]
+    assert [jobs.unknown("a", "pod-1", "default", (n, n)) for n in range(4)] == [1, 2, 3, 4]
+
+
+def test_the_answers_of_an_attempt_itself_do_not_count_against_it():
+    jobs = Jobs()
+
+    # Refused as a name that exists, and then silent when asked whose it is.
+    assert [jobs.unknown("a", "pod-1", "default", (n, n + 1)) for n in range(4)] == [1] * 4
+
+
+def test_an_answer_that_says_nothing_of_the_pod_does_not_count():
+    jobs = Jobs()
+    jobs.unknown("a", "pod-1", "default", (0, 0))
+
+    assert jobs.unknown("a", "pod-1", "default", (5, 6), counts=False) == 1
+
+
+def test_whoever_waited_while_the_server_fell_silent_is_doubtful_until_settled():
+    jobs = Jobs()
+    jobs.put("a")
+    assert not jobs.doubtful("a")
+    jobs.doubt_all()
+    jobs.put("b")
+
+    assert jobs.doubtful("a")
+    assert not jobs.doubtful("b")
+    jobs.settled("a")
+    assert not jobs.doubtful("a")
 
 
 def test_another_name_is_another_attempt():
     jobs = Jobs()
-    jobs.unknown("a", "pod-1", "default", answers=0)
+    jobs.unknown("a", "pod-1", "default", answers=(0, 0))
 
-    assert jobs.unknown("a", "pod-2", "default", answers=9) == 1
+    assert jobs.unknown("a", "pod-2", "default", answers=(9, 9)) == 1
 
 
 def test_a_pod_that_the_watcher_reports_was_created():
     jobs = Jobs()
-    jobs.unknown("a", "pod-1", "default", answers=0)
-    jobs.unknown("b", "pod-2", "default", answers=0)
+    jobs.unknown("a", "pod-1", "default", answers=(0, 0))
+    jobs.unknown("b", "pod-2", "default", answers=(0, 0))
     jobs.pod_seen("pod-1")
     jobs.pod_seen("of somebody else")
 

@@ -66,8 +66,14 @@ def test_a_slow_loop_is_not_dumped():
     assert climb(replace(LIMITS, terminate=0), 300, stalled_at=1e9) == []
 
 
-def test_the_process_never_ends_without_evidence_even_if_it_was_never_seen_to_stall():
-    assert climb(LIMITS, 300, stalled_at=1e9) == [(240, Step.DUMP), (240, Step.TERMINATE)]
+def test_a_process_that_was_not_seen_to_stall_is_never_ended():
+    assert climb(LIMITS, 300, stalled_at=1e9) == []
+
+
+def test_a_process_is_not_ended_while_something_speaks_against_it():
+    kept = due(LIMITS, Progress(dumps=1), 300.0, stalled=True, changed=False, may_end=False)[1]
+
+    assert Step.TERMINATE not in kept
 
 
 def test_zero_is_never():

@@ -39,6 +39,7 @@ class Evidence:
     def __init__(self) -> None:
         self.reading: ThreadReading | None = STUCK
         self.traced = False
+        self.cpu = 0.0
         self.broken: set[str] = set()
 
     def stacks(self, first: int | None) -> tuple[ThreadStack, ...]:
@@ -58,6 +59,9 @@ class Evidence:
 
     def pressure(self) -> Any:
         return None
+
+    def cpu_seconds(self) -> float:
+        return self.cpu
 
     def pause_cause(self, before: Any, after: Any) -> str:
         return "stopped"

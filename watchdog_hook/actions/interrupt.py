@@ -101,6 +101,7 @@ class Interrupter:
         """Pull a lever. Return what happened: `fired`, or why not. Whether it lands is seen at the next look."""
         if os.getpid() != self._pid:
             return "another process"
+        flight.incident = incident
         if lever == "signal":
             self._pending = (flight, reading.position, incident)
             signal.pthread_kill(flight.thread, SIGNAL)

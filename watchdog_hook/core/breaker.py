@@ -8,6 +8,7 @@ from enum import Enum
 LONGEST = 300.0  # seconds a breaker stays open at most before it is probed again
 PROBE_EVERY = 5.0  # seconds between two probes of an open breaker
 TRIAL_LIMIT = 10.0  # seconds of silence allowed to the first call after a probe was answered
+TRIAL_LASTS = 60.0  # seconds without a call after which the probe's answer is good enough
 
 
 class Gate(Enum):
@@ -50,8 +51,14 @@ class Breaker:
         if self.gate is not Gate.OPEN:
             return self
         if answered:
-            return replace(self, gate=Gate.TRIAL)
+            return replace(self, gate=Gate.TRIAL, probe_at=now)
         return replace(self, probe_at=now + PROBE_EVERY)
+
+    def aged(self, now: float) -> Breaker:
+        """Time has passed: a trial that nobody made use of ends well."""
+        if self.gate is Gate.TRIAL and now - self.probe_at > TRIAL_LASTS:
+            return Breaker(self.after, self.open_for)
+        return self
 
     def probe_due(self, now: float) -> bool:
         """Tell whether it is time to ask the server whether it answers again."""

@@ -39,19 +39,32 @@ class Progress:
 
 
 def due(
-    limits: Limits, progress: Progress, silence: float, *, stalled: bool, changed: bool
+    limits: Limits,
+    progress: Progress,
+    silence: float,
+    *,
+    stalled: bool,
+    changed: bool,
+    may_end: bool = True,
 ) -> tuple[Progress, tuple[Step, ...]]:
     """
     Return what is due at this silence, and the progress once that is done.
 
-    `changed`: the stack settled somewhere else since the last dump. Evidence always precedes the end.
+    `changed`: the stack settled somewhere else since the last dump. `may_end`: nothing speaks against ending
+    the process. Evidence always precedes the end, and only a stall leads to it.
     """
     steps: list[Step] = []
     if silence >= limits.sample:
         steps.append(Step.SAMPLE)
-    ending = bool(limits.terminate) and silence >= limits.terminate and not progress.terminated
+    ending = (
+        stalled
+        and may_end
+        and bool(limits.terminate)
+        and silence >= limits.terminate
+        and not progress.terminated
+    )
     if not progress.dumps:
-        if stalled or ending:
+        if stalled:
             steps.append(Step.DUMP)
             progress = dumped(limits, progress, silence)
     elif (

@@ -106,6 +106,7 @@ class InFlight:
         "fired",
         "firing",
         "guarded",
+        "incident",
         "limit",
         "outer",
         "owner",
@@ -137,6 +138,7 @@ class InFlight:
         self.closed = False
         self.firing = False
         self.fired = False
+        self.incident: str | None = None  # in which it was fired at
         self.answer: str | None = None
         self.owner: str | None = None  # the thread's name, once the call has ended
         self.ended: float | None = None

@@ -41,6 +41,7 @@ class State:
     beats: int = 0  # changes seen, not beats made
     excused: float = 0.0  # seconds of this silence in which the process did not run
     stalled: bool = False
+    moving: bool = False  # stalled for its length alone: it is seen to move
     slow: bool = False
 
     @classmethod
@@ -126,10 +127,13 @@ def judge(state: State, reading: Reading, patience: Patience) -> tuple[State, tu
     limit = max(patience.stall, patience.startup) if graced else patience.stall
     if silence >= limit and not state.stalled:
         still = reading.now - state.moved_at
-        if still >= patience.stall - patience.sample or silence >= MOTION_LIMIT * limit:
-            state = replace(state, stalled=True)
+        stuck = still >= patience.stall - patience.sample
+        if stuck or silence >= MOTION_LIMIT * limit:
+            state = replace(state, stalled=True, moving=not stuck)
             events.append(StallBegan(silence))
         elif not state.slow:
             state = replace(state, slow=True)
             events.append(Slow(silence))
+    elif state.moving and reading.now - state.moved_at >= patience.stall - patience.sample:
+        state = replace(state, moving=False)
     return state, tuple(events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from functools import lru_cache
@@ -16,6 +17,8 @@ from watchdog_hook.core.model import Call, InFlight, Peer, StuckCallTimeout
 if TYPE_CHECKING:
     from watchdog_hook.watchdog import Watchdog
 
+BROKEN = "_watchdog_hook_call"  # on an exception: the streamed call of an executor whose connection broke
+FOLLOWED = ("release_conn", "close")  # methods of a response that end its body
 PROBE_TIMEOUT = (2.0, 3.0)  # seconds to connect, and to answer
 
 
@@ -55,9 +58,11 @@ class Server:
         self._probed: bool | None = None
         self._probe: threading.Thread | None = None
         self._probing = False
+        self.on_failure: list[Callable[[], None]] = []
 
     def allows(self) -> bool:
         """Tell whether a guarded call may be made now."""
+        self.breaker = self.breaker.aged(self._dog.now)
         if self._probed is not None:
             answered, self._probed = self._probed, None
             self.breaker = self.breaker.probed(answered, self._dog.now)
@@ -65,6 +70,8 @@ class Server:
 
     def failed(self) -> None:
         """A guarded call was interrupted or its connection broke."""
+        for told in self.on_failure:
+            told()
         before, self.breaker = self.breaker, self.breaker.failed(self._dog.now)
         if self.breaker.gate is Gate.OPEN and before.gate is not Gate.OPEN:
             self._dog.note(
@@ -144,6 +151,8 @@ class ApiCalls:
         self._thread = threading.get_ident()
         self.depth = 0  # of boundaries above, on the executor's thread
         self.active = True
+        # Names of parts without which an ended call would cost a task: once one is off, nothing is guarded.
+        self.vital: set[str] = set()
 
     def own(self, api_client: Any) -> Server:
         """Take a client as an executor's own, and return its server."""
@@ -168,17 +177,37 @@ class ApiCalls:
         try:
             return wrapped(*args, **kwargs)
         except StuckApiCall as error:
-            self._dog.note(
-                "absorbed",
-                incident=error.incident,
-                call=error.call,
-                age_s=error.age_s,
-                action=f"{name} is tried again later",
-                outcome=error.why,
-            )
+            self._absorbed(name, error.call, error.why, error)
+            return default
+        except Exception as error:
+            call = getattr(error, BROKEN, None)
+            if call is None or not self._dog.config.requeue_connection_errors:
+                raise
+            self._absorbed(name, call, "broken")
             return default
         finally:
             self.depth -= 1
+
+    def _absorbed(
+        self, name: str, call: str | None, why: str, error: StuckApiCall | None = None
+    ) -> None:
+        self._dog.note(
+            "absorbed",
+            incident=error.incident if error else None,
+            call=call,
+            age_s=error.age_s if error else None,
+            action=f"{name} is tried again later",
+            outcome=why,
+        )
+
+    def skips(self, name: str) -> bool:
+        """Tell whether work that begins with a call is to be left out now: a server is left alone."""
+        if not self.active or threading.get_ident() != self._thread:
+            return False
+        if all(server.allows() for server in self.servers):
+            return False
+        self._absorbed(name, None, "refused")
+        return True
 
     def request(
         self, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: dict[str, Any]
@@ -191,9 +220,7 @@ class ApiCalls:
         call = fail.run("describe", describe, args, kwargs)
         if call is None:
             return wrapped(*args, **kwargs)
-        server = (
-            ours if self.depth and call.kind == "api" and self._dog.config.may_interrupt else None
-        )
+        server = ours if self.depth and call.kind == "api" and self._may_guard() else None
         if server is not None and not server.allows():
             raise _error(call, 0.0, "refused")
         if ours is not None and call.kind == "api":
@@ -227,6 +254,9 @@ class ApiCalls:
             fail.run("book", self._follow, flight, response, server)
         return response
 
+    def _may_guard(self) -> bool:
+        return self._dog.config.may_interrupt and not (self.vital & self._dog.fail.off)
+
     def _limit(self, kwargs: dict[str, Any]) -> None:
         # Generated methods pass None explicitly, so a default has to look at the value.
         timeout = self._dog.config.request_timeout
@@ -245,7 +275,7 @@ class ApiCalls:
         age = (flight.ended or self._dog.now) - flight.started
         if flight.fired:
             server.failed()
-            return _error(flight.call, age, "silent")
+            return _error(flight.call, age, "silent", flight.incident)
         if is_broken(error):
             server.failed()
             again = self._dog.config.requeue_connection_errors
@@ -257,13 +287,24 @@ class ApiCalls:
     def _follow(self, flight: InFlight, response: Any, server: Server | None) -> None:
         """Keep a call whose body is read later in the book until that has been read or closed."""
         status = str(response.status)
+        own = {name: vars(response)[name] for name in FOLLOWED if name in vars(response)}
 
         def leave() -> None:
             if flight.ended is not None:
                 return
-            self._dog.leave(flight, "StuckApiCall" if flight.fired else status)
-            if server is not None:
-                server.failed() if flight.fired else server.answered()
+            error = sys.exc_info()[1]  # urllib3 calls us while it passes on
+            broken = error is not None and is_broken(error)
+            stuck = flight.fired or broken
+            self._dog.leave(flight, type(error).__name__ if error is not None else status)
+            # Ours no more: else the response and what stands on it would hold each other.
+            for name in FOLLOWED:
+                vars(response).pop(name, None)
+            vars(response).update(own)
+            if server is None:
+                return
+            if broken:
+                setattr(error, BROKEN, flight.call.name)
+            server.failed() if stuck else server.answered()
 
         def until(method: Callable[..., Any]) -> Callable[..., Any]:
             def and_leave(*args: Any, **kwargs: Any) -> Any:
@@ -273,8 +314,8 @@ class ApiCalls:
             return and_leave
 
         # urllib3 calls both by attribute, on the response itself, at the end of the body and on errors.
-        response.release_conn = until(response.release_conn)
-        response.close = until(response.close)
+        for name in FOLLOWED:
+            setattr(response, name, until(getattr(response, name)))
         if flight.call.kind == "stream":
             flight.guarded = False
 
@@ -321,8 +362,8 @@ def is_broken(error: BaseException) -> bool:
     )
 
 
-def _error(call: Call, age: float, why: str) -> StuckApiCall:
-    error = StuckApiCall(call.name, age)
+def _error(call: Call, age: float, why: str, incident: str | None = None) -> StuckApiCall:
+    error = StuckApiCall(call.name, age, incident)
     error.why = why
     return error
 

@@ -32,7 +32,10 @@ class _AfterImport:
             find = getattr(finder, "find_spec", None)
             spec = None if finder is self or find is None else find(name, path, target)
             if spec is not None:
-                self._follow(spec.loader)
+                try:
+                    self._follow(spec.loader)
+                except Exception:  # noqa: BLE001 - a loader that does not let us: the module has to import
+                    _say_off("import")
                 return spec
         return None
 

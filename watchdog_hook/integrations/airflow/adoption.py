@@ -26,9 +26,10 @@ class Doubt:
 class Adoptions:
     """The doubtful ones of one executor. A task instance is withheld from the reset until its pod was read."""
 
-    def __init__(self, dog: Watchdog, executor: Any) -> None:
+    def __init__(self, dog: Watchdog, executor: Any, read_pod: Callable[[str, str], Any]) -> None:
         self._dog = dog
         self._executor = executor
+        self._read_pod = read_pod
         self._doubts: dict[Any, Doubt] = {}
 
     def adopt_one(self, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -53,28 +54,25 @@ class Adoptions:
         before: nothing is reset, and the next pass asks again.
         """
         tis = list(kwargs.get("tis", args[0] if args else ()))
-        adopted = [ti for ti in tis if ti.key in self._doubts and self._is_ours(ti)]
-        if not adopted:
-            return wrapped(*args, **kwargs)
-        keys = {ti.key for ti in adopted}
-        return wrapped([ti for ti in tis if ti.key not in keys])
+        # Those that were adopted before the pass was cut short are not found under their old label either.
+        running = self._executor.running
+        rest = [ti for ti in tis if ti.key not in running and not self._is_withheld(ti)]
+        return wrapped(rest)
 
-    def _is_ours(self, ti: Any) -> bool:
-        """Tell whether the doubtful adoption was applied; if so the executor takes the task instance."""
-        from kubernetes.client import ApiException
-
-        doubt = self._doubts[ti.key]
-        arguments = self._executor.kube_config.kube_client_request_args or {}
+    def _is_withheld(self, ti: Any) -> bool:
+        """Tell whether to keep a task instance out of this pass: its adoption was applied, or may have been."""
+        doubt = self._doubts.get(ti.key)
+        if doubt is None:
+            return False
         try:
-            pod = self._executor.kube_client.read_namespaced_pod(
-                doubt.pod, doubt.namespace, **arguments
-            )
-        except ApiException as error:
-            if error.status == 404:
-                del self._doubts[ti.key]  # gone: Airflow resets the task, as it should
-                return False
-            raise StuckApiCall("GET pod of a doubtful adoption", 0.0) from error
+            pod = self._read_pod(doubt.pod, doubt.namespace)
+        except StuckApiCall:
+            raise
+        except Exception:  # noqa: BLE001 - an error answer: still not known
+            return True
         del self._doubts[ti.key]
+        if pod is None:
+            return False  # gone: Airflow resets the task, as it should
         label = (pod.metadata.labels or {}).get("airflow-worker")
         if label != self._executor._make_safe_label_value(str(self._executor.scheduler_job_id)):
             return False  # not applied: it is found under its old label, and adopted now

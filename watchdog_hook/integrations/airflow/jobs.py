@@ -27,6 +27,9 @@ class Jobs:
         self._queued: Counter[Hashable] = Counter()
         self._attempts: dict[Hashable, Attempt] = {}
         self._ours: set[Hashable] = set()  # keys whose newest job was put back by us
+        self._doubtful: set[Hashable] = (
+            set()
+        )  # keys whose job has waited while the server was silent
 
     # --- the queue ------------------------------------------------------------------------------
 
@@ -44,6 +47,14 @@ class Jobs:
     def outdated(self, key: Hashable) -> bool:
         """Tell whether a newer job of this key waits. The queue is first in, first out."""
         return self._queued[key] > 0
+
+    def doubt_all(self) -> None:
+        """The server fell silent: whoever waits may have been reset by a sibling when its turn comes."""
+        self._doubtful.update(self._queued)
+
+    def doubtful(self, key: Hashable) -> bool:
+        """Tell whether to ask the database before a pod is created for the job that came out last."""
+        return key in self._ours or key in self._doubtful
 
     def put_back(self, key: Hashable) -> bool:
         """Tell whether the job of this key that came out last had been put back by us."""
@@ -65,23 +76,24 @@ class Jobs:
         key: Hashable,
         name: str,
         namespace: str,
-        answers: int,
+        answers: tuple[int, int],
         incident: str | None = None,
         counts: bool = True,
     ) -> int:
         """
         An attempt ended without an answer. Return how many count against the limit.
 
-        One counts only if the server answered something else since the one before: a server that is
-        silent for everybody is not this job's fault.
+        `answers`: how many the server had given when the attempt began, and when it ended. An attempt counts
+        only if the server answered something else since the one before: a server that is silent for
+        everybody is not this job's fault.
         """
+        began, ended = answers
         attempt = self._attempts.get(key)
         if attempt is None or attempt.name != name:
-            attempt = self._attempts[key] = Attempt(name, namespace, failures=1, answers=answers)
-        else:
-            if counts and answers > attempt.answers:
-                attempt.failures += 1
-            attempt.answers = answers
+            attempt = self._attempts[key] = Attempt(name, namespace, failures=1)
+        elif counts and began > attempt.answers:
+            attempt.failures += 1
+        attempt.answers = ended
         attempt.incident = incident or attempt.incident
         return attempt.failures
 
@@ -89,6 +101,7 @@ class Jobs:
         """The outcome is known, or does not matter any more: an answer came, or the key was queued anew."""
         self._attempts.pop(key, None)
         self._ours.discard(key)
+        self._doubtful.discard(key)
 
     def pod_seen(self, name: str) -> None:
         """The watcher reported a pod. If it is one of ours with an unknown outcome, it was created."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
+from watchdog_hook.core.breaker import Gate
 from watchdog_hook.integrations.airflow.adoption import Adoptions
-from watchdog_hook.integrations.airflow.jobs import Jobs, key_of
+from watchdog_hook.integrations.airflow.jobs import Attempt, Jobs, key_of
 from watchdog_hook.integrations.airflow.task_instances import Standing, standing
 from watchdog_hook.integrations.kubernetes import ApiCalls, Server, StuckApiCall
 from watchdog_hook.integrations.patch import entry
@@ -23,8 +26,23 @@ if TYPE_CHECKING:
     from watchdog_hook.watchdog import Watchdog
 
 MODULE = "airflow.providers.cncf.kubernetes.executors.kubernetes_executor"
+CONFLICT = 409
+INVALID = (400, 422)  # the pod itself is wrong, and will be the next time too
+OWED_TRIES = 10  # error answers to one of them, after which it is left as it is
 OWED_PER_LOOP = 8  # deletions and patches of finished pods made good in one loop
 SKIP = 2.0  # seconds for which an open breaker keeps the executor from creating pods; renewed each loop
+
+# Parts without which an ended call would cost a task or a pod too many: with one off, no call is ended.
+VITAL = {
+    "AirflowKubernetesScheduler.run_next",
+    "AirflowKubernetesScheduler.run_next_batch",
+    "BaseExecutor.heartbeat",
+    "KubernetesExecutor._change_state",
+    "KubernetesExecutor.start",
+    "create_namespaced_pod",
+    "recovery",
+    "requeue",
+}
 
 # What tells that a pod is that of our job and no other; the last only where the provider sets it.
 IDENTITY = ("dag_id", "task_id", "run_id", "try_number", "map_index", "ti_id")
@@ -38,13 +56,24 @@ class OutcomeUnknown(BaseException):
     """
 
     def __init__(
-        self, error: BaseException, name: str, namespace: str, *, counts: bool = True
+        self, error: BaseException, name: str, namespace: str, answered: str | None = None
     ) -> None:
         self.error = error
         self.name = name
         self.namespace = namespace
-        self.counts = counts  # against requeue_limit
+        self.why = (
+            answered  # what the server said, where it answered, yet not what became of the pod
+        )
+        self.counts = answered is None  # against requeue_limit
         super().__init__()
+
+
+@dataclass
+class Owed:
+    """A finished pod whose deletion or patch got no answer."""
+
+    method: str
+    errors: int = 0
 
 
 class Recovery:
@@ -55,21 +84,22 @@ class Recovery:
         self._calls = calls
         self.executor = executor
         self.jobs = Jobs()
-        self.adoptions = Adoptions(dog, executor)
-        self.server: Server = calls.own(executor.kube_client.api_client)
+        self.adoptions = Adoptions(dog, executor, self.read_pod)
         self.creating: Any = None  # the key whose pod is being created
-        self.changing_state = (
-            False  # inside _change_state, whose failures go back into the queue it drains
-        )
-        self.owed: dict[
-            tuple[str, str], str
-        ] = {}  # (namespace, pod): the method that got no answer
-        self.batch: dict[
-            Any, tuple[str, str, dict[str, Any]]
-        ] = {}  # what is created in one event loop
+        # Inside _change_state, whose failures go back into the queue it drains.
+        self.changing_state = False
+        # After an attempt without an answer nothing is created until the next heartbeat: a job put back
+        # would come out of the queue again in the same loop, and the loop has to turn.
+        self.enough = False
+        self.owed: dict[tuple[str, str], Owed] = {}  # by namespace and name of the pod
+        self.batch: dict[Any, tuple[str, str, dict[str, Any]]] = {}  # created in one event loop
+        self._answers = 0  # the server's, when the present attempt began
         self._follow_queue(executor.task_queue)
         create = executor.kube_client.create_namespaced_pod
         executor.kube_client.create_namespaced_pod = self._creator(create)
+        # Last: from here on calls may be ended, and what they leave has to be picked up above.
+        self.server: Server = calls.own(executor.kube_client.api_client)
+        self.server.on_failure.append(self.jobs.doubt_all)
 
     def _follow_queue(self, queue: Any) -> None:
         """Count jobs in and out. On the proxy itself: only this process uses it."""
@@ -96,11 +126,15 @@ class Recovery:
         key = key_of(job)
         if not self._may_start(job, key):
             return None
-        self.creating = key
+        self.creating, self._answers = key, self.server.answers
         try:
             result = wrapped(*args, **kwargs)
         except OutcomeUnknown as unknown:
             self._put_back_safely(job, key, unknown)
+            return None
+        except StuckApiCall as error:
+            # Past our stand-in for create_namespaced_pod: no name to keep, but no job to lose either.
+            self._put_back_safely(job, key, OutcomeUnknown(error, "", ""))
             return None
         except Exception:
             self.jobs.settled(key)  # an answer, or a pod that cannot be built: Airflow's to handle
@@ -116,20 +150,16 @@ class Recovery:
             self._drop(key, "a newer job of this task instance waits", forget=False)
             return False
         ours, attempt = self.jobs.put_back(key), self.jobs.attempt(key)
-        if ours and attempt is not None and attempt.seen:
+        if attempt is not None and attempt.seen:
             self.jobs.settled(key)
-            self._dog.note(
-                "created_already",
-                incident=attempt.incident,
-                ti=ti_text(key),
-                pod=attempt.name,
-                outcome="seen by the watcher",
-            )
-            return False
-        if not self.server.allows():
+            if ours:
+                self._created_already(key, attempt, "seen by the watcher")
+                return False
+            # The provider's own requeue of a pod that failed before its start: it must get a new pod.
+        if self.enough or not self.server.allows():
             self._queue(job, key, ours=ours)
             return False
-        if not ours:
+        if not self.jobs.doubtful(key):
             return True
         try:
             found = standing(key, self.executor.job_id)
@@ -139,10 +169,54 @@ class Recovery:
             return False
         if found is Standing.OURS:
             return True
-        if found is Standing.NOT_OURS:
-            self.executor.running.discard(key)
+        if found is Standing.STARTED:
+            self.jobs.settled(key)  # and stays in the executor's books: its end will be reported
+            self._created_already(key, attempt, found.value)
+            return False
+        # Else Airflow up to 2.9 would never queue it again: "still running".
+        self.executor.running.discard(key)
         self._drop(key, found.value)
         return False
+
+    def _created_already(self, key: Any, attempt: Attempt | None, outcome: str) -> None:
+        self._dog.note(
+            "created_already",
+            incident=attempt.incident if attempt else None,
+            ti=ti_text(key),
+            pod=attempt.name if attempt else None,
+            outcome=outcome,
+        )
+
+    def discard(self, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """
+        Stand in for `_discard_stale_pod_creation_task`, the provider's own check from 10.23 on.
+
+        It takes a task whose pod was created after all, and has started, for one that is no longer ours.
+        """
+        job = args[0] if args else kwargs["task"]
+        key = key_of(job)
+        attempt = self.jobs.attempt(key)
+        if attempt is not None and standing(key, self.executor.job_id) is Standing.STARTED:
+            self._created_already(key, attempt, Standing.STARTED.value)
+            self.jobs.settled(key)
+            return None
+        self.jobs.settled(key)
+        return wrapped(*args, **kwargs)
+
+    def revoke(self, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Stand in for `revoke_task`: where it did not get through, what it forgot first is put back."""
+        executor, ti = self.executor, kwargs.get("ti", args[0] if args else None)
+        key = executor.get_task_key(ti) if hasattr(executor, "get_task_key") else ti.key
+        launches = getattr(executor, "pod_launch_attempts", {})
+        was_running, launch = key in executor.running, launches.get(key)
+        try:
+            return wrapped(*args, **kwargs)
+        except StuckApiCall:
+            if was_running:
+                executor.running.add(key)
+            if launch is not None:
+                launches[key] = launch
+            raise
 
     def _put_back_safely(self, job: Any, key: Any, unknown: OutcomeUnknown) -> None:
         try:
@@ -155,8 +229,10 @@ class Recovery:
     def _put_back(self, job: Any, key: Any, unknown: OutcomeUnknown) -> None:
         error = unknown.error
         incident = getattr(error, "incident", None)
+        self.enough = True
+        answers = (self._answers, self.server.answers)
         failures = self.jobs.unknown(
-            key, unknown.name, unknown.namespace, self.server.answers, incident, unknown.counts
+            key, unknown.name, unknown.namespace, answers, incident, unknown.counts
         )
         limit = self._dog.config.requeue_limit
         fields = {
@@ -182,7 +258,7 @@ class Recovery:
             "requeued",
             **fields,
             action="put back on the task queue, same pod name",
-            outcome=getattr(error, "why", "broken") if unknown.counts else "pod is being deleted",
+            outcome=unknown.why or getattr(error, "why", "broken"),
         )
         self._dog.count("requeues")
 
@@ -221,19 +297,27 @@ class Recovery:
     ) -> Any:
         from kubernetes.client import ApiException
 
-        attempt, fresh = self.jobs.attempt(self.creating), metadata["name"]
-        if attempt is not None and attempt.namespace == namespace:
-            metadata["name"] = attempt.name
+        attempt = self.jobs.attempt(self.creating)
+        # A hook may leave the name to the server; then there would be none to keep.
+        fresh = metadata.get("name") or f"{metadata.get('generateName', 'task-')}{uuid4().hex[:8]}"
+        kept = attempt is not None and attempt.name and attempt.namespace == namespace
+        metadata["name"] = name = attempt.name if attempt is not None and kept else fresh
         try:
             return create(*args, **kwargs)
         except StuckApiCall as error:
-            raise OutcomeUnknown(error, metadata["name"], namespace) from error
+            raise OutcomeUnknown(error, name, namespace) from error
         except ApiException as error:
-            if attempt is None or error.status != 409 or metadata["name"] == fresh:
+            if not kept or error.status in INVALID:
                 raise
-            pod = self._answer_to_conflict(error, attempt.name, namespace, metadata)
+            if error.status != CONFLICT:
+                # Quota, throttling, a server that just came back: says nothing of the attempt before.
+                why = f"the server answered {error.status}"
+                raise OutcomeUnknown(error, name, namespace, why) from error
+            pod = self._answer_to_conflict(error, name, namespace, metadata)
             if pod is not None:
                 return pod
+            if fresh == name:
+                raise
         metadata["name"] = fresh
         try:
             return create(*args, **kwargs)
@@ -248,15 +332,14 @@ class Recovery:
 
         Raises OutcomeUnknown when that cannot be told now: the job goes back, and the name is kept.
         """
-        from kubernetes.client import ApiException
-
         try:
-            pod = self._read(name, namespace)
-        except (StuckApiCall, ApiException) as error:
+            pod = self.read_pod(name, namespace)
+        except Exception as error:  # noqa: BLE001
+            # Whatever it is: the pod exists, and a task whose pod exists must not fail for it.
             raise OutcomeUnknown(error, name, namespace) from conflict
         if pod is None or pod.metadata.deletion_timestamp is not None:
             # Gone in between, or going: the name comes free, and the next attempt finds out.
-            raise OutcomeUnknown(conflict, name, namespace, counts=False)
+            raise OutcomeUnknown(conflict, name, namespace, "pod is being deleted")
         if not same_pod(pod.metadata.labels or {}, metadata.get("labels") or {}):
             self._dog.note(
                 "requeued",
@@ -277,7 +360,7 @@ class Recovery:
         )
         return pod
 
-    def _read(self, name: str, namespace: str) -> Any:
+    def read_pod(self, name: str, namespace: str) -> Any:
         """Return the pod of that name; None if there is none. Lists where the account may not `get`."""
         from kubernetes.client import ApiException
 
@@ -305,12 +388,15 @@ class Recovery:
         """
         jobs = list(args[0] if args else kwargs["next_jobs"])
         results: list[tuple[Any, Exception | None]] = []
-        starting = []
+        starting: list[Any] = []
         last = {key_of(job): index for index, job in enumerate(jobs)}
         for index, job in enumerate(jobs):
             key = key_of(job)
             if last[key] != index:
                 self._drop(key, "a newer job of this task instance waits", forget=False)
+                results.append((job, None))
+            elif self.server.breaker.gate is Gate.TRIAL and starting:
+                self._queue(job, key, ours=self.jobs.put_back(key))  # one tries, the others wait
                 results.append((job, None))
             elif self._may_start(job, key):
                 starting.append(job)
@@ -318,7 +404,7 @@ class Recovery:
                 results.append((job, None))
         if not starting:
             return results
-        self.batch = {}
+        self.batch, self._answers = {}, self.server.answers
         with self._time_limit():
             outcomes = wrapped(starting)
         for job, error in outcomes:
@@ -368,39 +454,61 @@ class Recovery:
             self._put_back_safely(job, key, OutcomeUnknown(error, name, namespace))
             return None
         self.server.answered()
-        attempt = self.jobs.attempt(key)
-        if attempt is not None and getattr(error, "status", None) == 409:
-            self.creating = key
-            try:
-                pod = self._answer_to_conflict(error, name, namespace, metadata)
-            except OutcomeUnknown as unknown:
-                self._put_back_safely(job, key, unknown)
-                return None
-            finally:
-                self.creating = None
+        status = getattr(error, "status", None)
+        if self.jobs.attempt(key) is None or status in INVALID or status is None:
             self.jobs.settled(key)
-            if pod is None:
+            return error
+        self.creating = key
+        try:
+            if status != CONFLICT:
+                raise OutcomeUnknown(error, name, namespace, f"the server answered {status}")
+            if self._answer_to_conflict(error, name, namespace, metadata) is None:
+                self.jobs.settled(key)
                 self._queue(job, key, ours=True)  # the next attempt takes a fresh name
-            return None
-        self.jobs.settled(key)
-        return error
+            else:
+                self.jobs.settled(key)
+        except OutcomeUnknown as unknown:
+            self._put_back_safely(job, key, unknown)
+        finally:
+            self.creating = None
+        return None
 
     # --- the rest of the loop -------------------------------------------------------------------
 
     def before_heartbeat(self) -> None:
         """Have pod creation wait while the server is left alone; make good what is owed once it answers."""
+        self.enough = False
         if not self.server.allows():
-            if hasattr(self.executor, "create_pods_after"):
-                until = datetime.now() + timedelta(seconds=SKIP)  # noqa: DTZ005 - as the executor compares it
+            if self._waits_by_date():
+                until = datetime.now() + timedelta(seconds=SKIP)  # noqa: DTZ005 - as the executor compares
                 after = self.executor.create_pods_after
                 if after is None or after < until:
                     self.executor.create_pods_after = until
             return
-        for (namespace, pod), method in list(self.owed.items())[:OWED_PER_LOOP]:
-            del self.owed[namespace, pod]
-            self.finish_pod(
-                getattr(self.executor.kube_scheduler, method), pod_name=pod, namespace=namespace
-            )
+        for pod, owed in list(self.owed.items())[:OWED_PER_LOOP]:
+            self._make_good(pod, owed)
+
+    def _make_good(self, pod: tuple[str, str], owed: Owed) -> None:
+        namespace, name = pod
+        del self.owed[pod]
+        try:
+            method = getattr(self.executor.kube_scheduler, owed.method)
+            self.finish_pod(method, pod_name=name, namespace=namespace)
+        except Exception:  # noqa: BLE001 - an error answer; it waits behind the others for its next turn
+            owed.errors += 1
+            if owed.errors < OWED_TRIES:
+                self.owed[pod] = owed
+
+    def _waits_by_date(self) -> bool:
+        # From 10.16 on. Where creation is a method of its own (10.21) that one is left out instead: the
+        # executor would log a "kubernetes rate limit" in each loop, and that is not what it is.
+        return hasattr(self.executor, "create_pods_after") and not hasattr(
+            self.executor, "_create_pods_sequentially"
+        )
+
+    def create_pods(self, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Stand in for `_create_pods_sequentially` and `_create_pods_concurrently`."""
+        return wrapped(*args, **kwargs) if self.server.allows() else None
 
     def finish_pod(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """
@@ -412,7 +520,7 @@ class Recovery:
         lost = object()
         given = dict(zip(("pod_name", "namespace"), args, strict=False)) | kwargs
         if self._calls.boundary(method.__name__, lost, method, args, kwargs) is lost:
-            self.owed[given["namespace"], given["pod_name"]] = method.__name__
+            self.owed[given["namespace"], given["pod_name"]] = Owed(method.__name__)
 
 
 class KubernetesExecutors:
@@ -443,14 +551,20 @@ class KubernetesExecutors:
             (Scheduler, "delete_pod", self._finish_pod),
             (Scheduler, "patch_pod_executor_done", self._finish_pod),
         )
+        self._calls.vital |= VITAL
         for owner, name, wrapper in in_every_version:
             if not patches.wrap(owner, name, wrapper, "recovery"):
+                self._dog.fail.off.add(f"{owner.__name__}.{name}")
                 self._dog.note(
                     "part_off",
                     part=f"{owner.__name__}.{name}",
                     outcome="this provider has none, so recovery does not cover it",
                 )
-        # From provider 10.21 on.
+        patches.wrap(Executor, "revoke_task", self._on("revoke"), "recovery")  # from 10.0 on
+        # From provider 10.21 and 10.23 on.
+        for name in ("_create_pods_sequentially", "_create_pods_concurrently"):
+            patches.wrap(Executor, name, self._on("create_pods"))
+        patches.wrap(Executor, "_discard_stale_pod_creation_task", self._on("discard"))
         patches.wrap(Scheduler, "run_next_batch", self._on("run_next_batch"))
         patches.wrap(Scheduler, "_build_pod_request", self._build_pod_request)
 
@@ -468,6 +582,7 @@ class KubernetesExecutors:
         result = wrapped(*args, **kwargs)
         recovery = self._dog.fail.run("recovery", Recovery, self._dog, self._calls, instance)
         if recovery is not None:
+            self.recoveries = [old for old in self.recoveries if old.executor is not instance]
             self.recoveries.append(recovery)
         return result
 

@@ -72,8 +72,10 @@ def arm(runner: Any) -> Armed | None:
 
 def disarm(armed: Armed) -> None:
     """Stop the watchdog and put every original back."""
-    armed.dog.stop()
-    armed.patches.remove()
+    try:
+        armed.dog.stop()
+    finally:
+        armed.patches.remove()
     log.info("%s", log_line("disarmed"))
 
 

@@ -10,6 +10,7 @@ class Standing(Enum):
     """What the database says of a task instance whose job we had put back."""
 
     OURS = "still queued by this scheduler"
+    STARTED = "its pod was created and has started"
     NOT_OURS = "reset, started or taken over by someone else"
     TOO_LONG = "queued for longer than [scheduler] task_queued_timeout; Airflow takes over"
 
@@ -43,11 +44,16 @@ def standing(key: Any, job_id: Any) -> Standing:
     if row is None:
         return Standing.NOT_OURS
     state, tries, owner, queued_at = row
-    if str(getattr(state, "value", state)) != "queued" or str(owner) != str(job_id):
+    if str(owner) != str(job_id):
         return Standing.NOT_OURS
     wanted = getattr(key, "try_number", tries)
     # Before 2.10 the column counted the tries that had ended; since then it holds the present one.
     if tries != wanted and not (_counts_ended_tries() and tries + 1 == wanted):
+        return Standing.NOT_OURS
+    name = str(getattr(state, "value", state))
+    if name in ("running", "success", "failed", "deferred"):
+        return Standing.STARTED
+    if name != "queued":
         return Standing.NOT_OURS
     timeout = conf.getfloat("scheduler", "task_queued_timeout", fallback=600.0)
     if queued_at is not None:
