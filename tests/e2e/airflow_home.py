@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
-AIRFLOW = tuple(int(n) for n in importlib.metadata.version("apache-airflow").split(".")[:2])
+
+
+def _version(distribution: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in importlib.metadata.version(distribution).split(".")[:2])
+
+
+AIRFLOW = _version("apache-airflow")
+PROVIDER = _version("apache-airflow-providers-cncf-kubernetes")
 HOOK = """\
 import watchdog_hook
 

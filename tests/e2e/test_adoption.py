@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.e2e.airflow_home import AIRFLOW
 from tests.e2e.ordeal import QUICK, SILENT, Ordeal, has_stack_of
 from tests.fakes.kube_api import Fault
 
@@ -55,4 +56,6 @@ def test_every_fault_of_the_adoption_leaves_each_task_its_one_pod(start: Start, 
     )
     ordeal.check()
     assert second.home.database.task_states()["queued"] == ordeal.expected
-    assert set(second.home.database.tries().values()) == {1}
+    # Before 2.10 the column counts the tries that have ended.
+    first_try = 0 if AIRFLOW < (2, 10) else 1
+    assert set(second.home.database.tries().values()) == {first_try}

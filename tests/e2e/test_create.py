@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.airflow_home import AIRFLOW
+from tests.e2e.airflow_home import AIRFLOW, PROVIDER
 from tests.e2e.ordeal import QUICK, SILENT, Ordeal, has_stack_of, secrets_in
 from tests.fakes.kube_api import Fault
 
@@ -59,6 +59,8 @@ def test_every_fault_of_a_creation_ends_with_one_pod_per_task(
     assert scheduler.errors() == []
     assert secrets_in(scheduler, api) == []
 
+    if PROVIDER < (10, 16):
+        return  # up to there Airflow itself fails a task for a 429
     mark = scheduler.mark()
     api.set_fault(Fault.TOO_MANY, on="create", times=1)
     ordeal.release()
@@ -101,6 +103,7 @@ def test_a_scheduler_in_a_silent_call_ends_when_it_is_asked_to(start: Start, api
     assert scheduler.terminate(timeout=30) == 0
 
 
+@pytest.mark.skipif(PROVIDER < (8, 0), reason="7.9 makes every pod in the executor's namespace")
 def test_pods_of_two_namespaces_come_back(start: Start, api: KubeApi):
     namespaces = {
         "kubernetes_executor.multi_namespace_mode": True,
@@ -138,7 +141,9 @@ def test_mapped_tasks_are_told_apart(start: Start, api: KubeApi):
     assert {index for *_, index in api.per_try()} == {str(n) for n in range(8)}
 
 
-@pytest.mark.skipif(AIRFLOW < (3, 0), reason="async_pod_creation is of the newest provider; on 3.3")
+@pytest.mark.skipif(
+    PROVIDER < (10, 21) or AIRFLOW < (3, 0), reason="async_pod_creation came with provider 10.21"
+)
 def test_pods_created_side_by_side_come_back_without_a_signal(start: Start, api: KubeApi):
     scheduler = start({**QUICK, "kubernetes_executor.async_pod_creation": True})
     ordeal = Ordeal(scheduler, api)

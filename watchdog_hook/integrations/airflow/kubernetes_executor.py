@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MODULE = "airflow.providers.cncf.kubernetes.executors.kubernetes_executor"
 CONFLICT = 409
 INVALID = (400, 422)  # the pod itself is wrong, and will be the next time too
+REST = (
+    0.5  # seconds without a creation after one that got no answer, should no heartbeat come sooner
+)
 OWED_TRIES = 10  # error answers to one of them, after which it is left as it is
 OWED_PER_LOOP = 8  # deletions and patches of finished pods made good in one loop
 SKIP = 2.0  # seconds for which an open breaker keeps the executor from creating pods; renewed each loop
@@ -88,9 +91,10 @@ class Recovery:
         self.creating: Any = None  # the key whose pod is being created
         # Inside _change_state, whose failures go back into the queue it drains.
         self.changing_state = False
-        # After an attempt without an answer nothing is created until the next heartbeat: a job put back
-        # would come out of the queue again in the same loop, and the loop has to turn.
-        self.enough = False
+        # After an attempt without an answer nothing is created until the next heartbeat: the loop has to
+        # turn. That job goes back last, so that one which always gets stuck does not keep the others.
+        self._rest_until = 0.0
+        self._held: list[tuple[Any, Any]] = []
         self.owed: dict[tuple[str, str], Owed] = {}  # by namespace and name of the pod
         self.batch: dict[Any, tuple[str, str, dict[str, Any]]] = {}  # created in one event loop
         self._answers = 0  # the server's, when the present attempt began
@@ -112,6 +116,8 @@ class Recovery:
             return put(job, *args, **kwargs)
 
         def counted_get() -> Any:
+            if self._held and not self._rests():
+                fail.run("requeue", self._release)
             job = get()
             fail.run("jobs", lambda: jobs.taken(key_of(job)))
             return job
@@ -156,7 +162,7 @@ class Recovery:
                 self._created_already(key, attempt, "seen by the watcher")
                 return False
             # The provider's own requeue of a pod that failed before its start: it must get a new pod.
-        if self.enough or not self.server.allows():
+        if self._rests() or not self.server.allows():
             self._queue(job, key, ours=ours)
             return False
         if not self.jobs.doubtful(key):
@@ -223,13 +229,12 @@ class Recovery:
             self._put_back(job, key, unknown)
         except Exception:  # noqa: BLE001 - a mistake of ours must not lose the job
             self._dog.fail.broke("requeue")
-            if not self.jobs.outdated(key):
-                self._queue(job, key, ours=True)
+            if all(held is not job for held, _ in self._held):
+                self._held.append((job, key))
 
     def _put_back(self, job: Any, key: Any, unknown: OutcomeUnknown) -> None:
         error = unknown.error
         incident = getattr(error, "incident", None)
-        self.enough = True
         answers = (self._answers, self.server.answers)
         failures = self.jobs.unknown(
             key, unknown.name, unknown.namespace, answers, incident, unknown.counts
@@ -253,7 +258,8 @@ class Recovery:
             )
             self.executor.fail(key, error)
             return
-        self._queue(job, key, ours=True)
+        self._rest_until = self._dog.now + REST
+        self._held.append((job, key))
         self._dog.note(
             "requeued",
             **fields,
@@ -261,6 +267,18 @@ class Recovery:
             outcome=unknown.why or getattr(error, "why", "broken"),
         )
         self._dog.count("requeues")
+
+    def _rests(self) -> bool:
+        return self._dog.now < self._rest_until
+
+    def _release(self) -> None:
+        """Put back what was held, unless its key was queued anew in the meantime."""
+        held, self._held = self._held, []
+        for job, key in held:
+            if self.jobs.outdated(key):
+                self._drop(key, "a newer job of this task instance waits", forget=False)
+            else:
+                self._queue(job, key, ours=True)
 
     def _queue(self, job: Any, key: Any, *, ours: bool) -> None:
         self.put_back_raw(job)
@@ -477,7 +495,8 @@ class Recovery:
 
     def before_heartbeat(self) -> None:
         """Have pod creation wait while the server is left alone; make good what is owed once it answers."""
-        self.enough = False
+        self._rest_until = 0.0
+        self._release()
         if not self.server.allows():
             if self._waits_by_date():
                 until = datetime.now() + timedelta(seconds=SKIP)  # noqa: DTZ005 - as the executor compares
