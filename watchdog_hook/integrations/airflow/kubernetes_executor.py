@@ -248,7 +248,7 @@ class Recovery:
             "ti": ti_text(key),
             "pod": unknown.name,
         }
-        if failures > limit and unknown.counts:
+        if failures > limit and unknown.counts and self._is_not_there(key, unknown):
             self.jobs.settled(key)
             self._dog.note(
                 "dropped",
@@ -267,6 +267,16 @@ class Recovery:
             outcome=unknown.why or getattr(error, "why", "broken"),
         )
         self._dog.count("requeues")
+
+    def _is_not_there(self, key: Any, unknown: OutcomeUnknown) -> bool:
+        """Ask once more, by name, before a task fails: its pod may run, and then it must not."""
+        try:
+            pod = self.read_pod(unknown.name, unknown.namespace) if unknown.name else None
+        except Exception:  # noqa: BLE001 - no answer to that either, so it is not this job's fault
+            return False
+        if pod is not None:
+            unknown.why = "the pod exists"
+        return pod is None
 
     def _rests(self) -> bool:
         return self._dog.now < self._rest_until
