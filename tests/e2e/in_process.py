@@ -121,6 +121,9 @@ class Bench:
             self.executor.start()
             self.recovery = self.dog.host.kubernetes.recoveries[0]
             self.server = self.recovery.server
+            # The provider's first turn looks for pods of others, and asks the server what it can do.
+            self.turn()
+            self.notes.clear()
         except BaseException:
             self.close()
             raise
@@ -187,10 +190,12 @@ class Bench:
 
     @property
     def waiting(self) -> list[str]:
-        """The tasks of the jobs in the queue, first out first."""
+        """The tasks whose jobs wait: those in the queue, and those that join it at the next turn."""
         from watchdog_hook.integrations.airflow.jobs import key_of
 
-        return [key_of(job).task_id for job in self.executor.task_queue.queue]  # type: ignore[attr-defined]
+        jobs = [*self.executor.task_queue.queue, *(job for job, _ in self.recovery._held)]
+        keys: list[Any] = [key_of(job) for job in jobs]
+        return [one.task_id for one in keys]
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return what was noted under this name."""
@@ -228,21 +233,21 @@ def task_instance(task: str, queued_by: int | None = 3) -> Any:
     )
 
 
-def orphan(api: KubeApi, task: str, owner: int = 3) -> str:
-    """Have a pod run whose scheduler is gone. Return its name."""
-    labels = {"kubernetes_executor": "True", "airflow-worker": str(owner), "dag_id": "d"}
+def orphan(api: KubeApi, task: str, *, name: str | None = None) -> None:
+    """Have a pod run whose scheduler is gone: `pod-` and the task's name, where no other is given."""
+    labels = {"kubernetes_executor": "True", "airflow-worker": "3", "dag_id": "d"}
     notes = {"dag_id": "d", "task_id": task, "run_id": "r", "try_number": "1"}
     api.pods.create(
         NAMESPACE,
         {
             "metadata": {
-                "name": f"pod-{task}",
+                "name": name or f"pod-{task}",
                 "labels": {**labels, "task_id": task, "run_id": "r", "try_number": "1"},
                 "annotations": notes,
-            }
+            },
+            "spec": {"containers": [{"name": "base", "image": "nowhere.invalid/worker"}]},
         },
     )
-    return f"pod-{task}"
 
 
 def _runner_of(executor: Any) -> Any:

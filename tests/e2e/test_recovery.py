@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from urllib3.exceptions import ProtocolError
 
-from tests.e2e.in_process import NAMESPACE, Bench, Started, key, orphan, task_instance
+from tests.e2e.in_process import NAMESPACE, Bench, Started, orphan, task_instance
 from tests.fakes.kube_api import Fault, KubeApi
 
 if TYPE_CHECKING:
@@ -237,7 +239,7 @@ def test_a_name_that_another_pod_has_is_given_up(bench: Bench, api: KubeApi) -> 
     bench.queue("t")
     bench.turn()
     name = bench.requests("create")[0].pod
-    api.pods.create(NAMESPACE, {"metadata": {"name": name, "labels": {"dag_id": "another"}}})
+    orphan(api, "of-another", name=str(name))
 
     bench.turn()
 
@@ -322,11 +324,20 @@ def test_of_two_jobs_of_one_key_the_older_is_dropped(bench: Bench) -> None:
 
 
 def test_a_job_whose_creation_never_gets_an_answer_lets_the_others_pass(
-    bench: Bench, api: KubeApi
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.queue("bad", "good")
-    bench.turn()
-    assert len(bench.pods()) == 2
+    def hook(pod: Any) -> None:
+        if pod.metadata.labels["task_id"] == "bad":
+            pod.metadata.name = "bad"
+
+    monkeypatch.setattr("airflow.settings.pod_mutation_hook", hook)
+    bench.break_off(applied=False, pod="bad")
+    bench.queue("bad", "good")  # the batch is a multiple of both
+
+    bench.turn(3)
+
+    assert len(bench.pods()) == 1
+    assert bench.waiting == ["bad"]
 
 
 def test_a_task_fails_for_want_of_answers_only_if_others_got_some(start: Started) -> None:
@@ -560,7 +571,7 @@ def test_nothing_is_created_while_the_breaker_is_open(start: Started) -> None:
 
 
 def on_trial(bench: Bench, api: KubeApi) -> None:
-    """Open the breaker, and have its probe answered."""
+    """Open the breaker, and have its probe answered: with less than the client asks of a version."""
     asked = api.set_fault(Fault.SLOW, on="version", times=1, seconds=0)
     bench.server.failed()
     asked.wait()
@@ -634,13 +645,11 @@ def test_with_a_vital_part_off_no_call_is_ended(
 
     bench.break_off(applied=False, times=1)
     bench.queue("u")
-    try:
+    with contextlib.suppress(ProtocolError):  # crosses the heartbeat, as without us, before 10.21
         bench.turn()
-    except Exception as error:
-        assert "connection" in str(error).lower()  # as without us, up to provider 10.20
-    else:
-        assert bench.state("u") == "failed"
 
+    assert len(bench.requests("create")) == 2
+    assert "u" not in bench.waiting
     assert not bench.events("requeued")
     assert not bench.events("absorbed")
-    assert key("u") in bench.executor.running or bench.state("u") == "failed"
+    assert bench.server.breaker.failures == 0

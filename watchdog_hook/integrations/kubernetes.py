@@ -124,6 +124,10 @@ class Server:
                 answered = bool(
                     error.status
                 )  # 401 and 403 are answers too; 0 is a broken connection
+            except urllib3.exceptions.HTTPError:
+                answered = False
+            except (ValueError, TypeError, AttributeError):
+                answered = True  # and the client cannot make a VersionInfo of it
             finally:
                 api_client.rest_client.pool_manager.clear()
         except Exception:  # noqa: BLE001 - whatever it was, the server did not answer

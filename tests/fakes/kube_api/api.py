@@ -77,12 +77,15 @@ class KubeApi:
         applied: bool = False,
         namespace: str | None = None,
         pod: str | None = None,
+        status: int = 500,
+        message: str = "of the test",
     ) -> Trap:
         """
         Do this to the requests meant, `times` often or until `clear`.
 
         `seconds` is how late SLOW is, the pause between two bytes of TRICKLE, and what Retry-After
         says. `applied` lets RESET and CLOSE do what was asked before they end the connection.
+        `status` and `message` are what STATUS answers.
         ACCEPT and HANDSHAKE come before a request can be told from another: they are for all, until
         they are cleared; idle connections are cut, so that the next request meets them, and open
         watches are left alone. The other silent ones silence an open watch as well when they are
@@ -90,7 +93,7 @@ class KubeApi:
         """
         if fault.is_of_connection and (times is not None or on != "any"):
             raise ValueError(f"{fault.name} is for all connections, until it is cleared")
-        trap = Trap(fault, operations(on), times, seconds, applied, namespace, pod)
+        trap = Trap(fault, operations(on), times, seconds, applied, namespace, pod, status, message)
         self._server.traps.set(trap)
         if fault.is_of_connection:
             self._server.cut_idle()

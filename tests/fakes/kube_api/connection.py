@@ -82,6 +82,11 @@ class Connection(BaseHTTPRequestHandler):
             trap.hit()
             self._answer(429, _too_many(trap.seconds), {"Retry-After": f"{trap.seconds:.0f}"})
             return
+        if fault is Fault.STATUS:
+            trap.hit()
+            reason = self.responses[trap.status][0].replace(" ", "")
+            self._answer(trap.status, Refused(trap.status, reason, trap.message).status)
+            return
         if fault in (Fault.RESET, Fault.CLOSE):
             if trap.applied:
                 self._applied(body)
@@ -96,6 +101,9 @@ class Connection(BaseHTTPRequestHandler):
         status, answer = self._applied(body)
         if fault is Fault.APPLIED:
             self._hang(trap)
+        if fault is Fault.CUT:
+            trap.hit()
+            self._cut_off(status, answer)
         if fault in (Fault.HALF, Fault.TRICKLE):
             raw = self._head_and_body(status, answer)
             self.request_now.status = None  # until all of it has gone
@@ -113,6 +121,16 @@ class Connection(BaseHTTPRequestHandler):
         self._answer(status, answer)
         if left:
             self.request_now.status = None
+
+    def _cut_off(self, status: int, answer: Any) -> NoReturn:
+        # In chunks: a body that is shorter than it said is no error to every urllib3.
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        raw = json.dumps(answer).encode()
+        self.wfile.write(f"{len(raw):x}\r\n".encode() + raw[: len(raw) // 2])
+        self._end()
 
     def _hang(self, trap: Trap) -> NoReturn:
         trap.hit()
@@ -132,7 +150,7 @@ class Connection(BaseHTTPRequestHandler):
             if self.headers.get("Authorization") != f"Bearer {self.server.token}":
                 raise Refused(401, "Unauthorized", "Unauthorized")
             if seen.operation in ("version", "discovery"):
-                return 200, DISCOVERY[seen.path]
+                return 200, DISCOVERY[seen.path.rstrip("/")]
             if seen.operation in ("list", "watch"):
                 query = seen.query
                 matches = selector(query.get("labelSelector", ""), query.get("fieldSelector", ""))

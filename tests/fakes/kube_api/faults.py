@@ -23,6 +23,8 @@ class Fault(enum.Enum):
     TRICKLE = "apply it and send the answer byte by byte"
     SLOW = "answer completely, but late"
     TOO_MANY = "429 with Retry-After"
+    STATUS = "answer with an error, whose number and words are the test's, and apply nothing"
+    CUT = "apply it, send half an answer in chunks and close the connection"
     RESET = "reset the connection after reading the request"
     CLOSE = "close the connection after reading the request"
 
@@ -53,6 +55,8 @@ class Trap:
     applied: bool = False
     namespace: str | None = None
     pod: str | None = None
+    status: int = 500
+    message: str = "of the test"
     taken: int = 0
     hits: int = 0
     over: threading.Event = field(default_factory=threading.Event)

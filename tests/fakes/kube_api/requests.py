@@ -44,7 +44,7 @@ def read_request(at: float, method: str, target: str, accept: str) -> Request:
         on_all = {"POST": "create", "GET": "watch" if watching else "list"}
         on_one = {"GET": "get", "PATCH": "patch", "DELETE": "delete"}
         operation = (on_one if pod else on_all).get(method, "other")
-    elif parts.path == "/version":
+    elif parts.path.rstrip("/") == "/version":  # with a slash as the client's own VersionApi asks
         operation = "version"
     elif parts.path in ("/api", "/apis", "/api/v1"):
         operation = "discovery"

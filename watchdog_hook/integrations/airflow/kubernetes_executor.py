@@ -18,7 +18,7 @@ from watchdog_hook.core.breaker import Gate
 from watchdog_hook.integrations.airflow.adoption import Adoptions
 from watchdog_hook.integrations.airflow.jobs import Attempt, Jobs, key_of
 from watchdog_hook.integrations.airflow.task_instances import Standing, standing
-from watchdog_hook.integrations.kubernetes import ApiCalls, Server, StuckApiCall
+from watchdog_hook.integrations.kubernetes import BROKEN, ApiCalls, Server, StuckApiCall
 from watchdog_hook.integrations.patch import entry
 
 if TYPE_CHECKING:
@@ -217,7 +217,9 @@ class Recovery:
         was_running, launch = key in executor.running, launches.get(key)
         try:
             return wrapped(*args, **kwargs)
-        except StuckApiCall:
+        except Exception as error:
+            if not isinstance(error, StuckApiCall) and not hasattr(error, BROKEN):
+                raise  # an answer
             if was_running:
                 executor.running.add(key)
             if launch is not None:
