@@ -39,7 +39,7 @@ class Config:
     number that equals its default counts as not set; two set against each other raise ConfigError.
     """
 
-    enabled: bool = knob(True, "False: the watchdog is not armed.", FLAG)
+    enabled: bool = knob(True, "Whether the scheduler is watched at all.", FLAG)
     poll_interval: float = knob(
         1.0,
         "How often the watchdog looks.",
@@ -58,7 +58,7 @@ class Config:
     )
     interrupt_after: float = knob(
         60.0,
-        "Silence of one guarded call (three times this: its whole age) after which it gets "
+        "A guarded call that has been silent for so long, or open for three times as long, gets "
         "StuckCallTimeout.",
     )
     breaker_after: int = knob(
@@ -75,13 +75,14 @@ class Config:
     )
     requeue_limit: int = knob(
         3,
-        "Times one task try is put back on the queue while the API server answered others; then it fails.",
+        "Times one task try is put back on the queue, counted only while the API server answered others; "
+        "then it fails.",
         count(least=0),
     )
     requeue_connection_errors: bool = knob(
         True,
-        "Treat a connection that broke during a pod's creation like an interrupted one, instead of "
-        "Airflow's crash or failed task.",
+        "Treat a connection that broke during a pod's creation (or another guarded call) like an "
+        "interrupted one, instead of Airflow's crash or failed task.",
         FLAG,
     )
     terminate_after: float = knob(
@@ -90,10 +91,16 @@ class Config:
         SECONDS_OR_NONE,
         example="240",
     )
-    startup_grace: float = knob(300.0, "Silence allowed to the first iteration.", SECONDS_OR_NONE)
+    startup_grace: float = knob(
+        300.0,
+        "Silence allowed to the first iteration, and to the executors' shutdown; 0 allows no more than "
+        "dump_after.",
+        SECONDS_OR_NONE,
+    )
     request_timeout: Timeout = knob(
         None,
-        "N or connect,read: default _request_timeout for the executor's calls that have none; 0 adds none.",
+        "Seconds, as N or connect,read: default _request_timeout for the executor's calls that have none; "
+        "0 adds none.",
         TIMEOUT,
         unit="s",
         example="10,60",

@@ -509,22 +509,23 @@ REVIEW, PODS = "/apis/authorization.k8s.io", "/api/v1/namespaces"
 
 
 @pytest.mark.parametrize(
-    ("core", "level"),
+    ("core", "level", "refused"),
     [
-        ({REVIEW: (201, review(True))}, "ok"),
-        ({REVIEW: (201, review(False))}, "problem"),
-        ({REVIEW: (403, {}), PODS: (404, {})}, "ok"),
-        ({REVIEW: (404, {}), PODS: (403, {})}, "problem"),
-        ({REVIEW: (403, {}), PODS: (500, {})}, "warn"),
+        ({REVIEW: (201, review(True))}, "ok", False),
+        ({REVIEW: (201, review(False))}, "warn", True),
+        ({REVIEW: (403, {}), PODS: (404, {})}, "ok", False),
+        ({REVIEW: (404, {}), PODS: (403, {})}, "warn", True),
+        ({REVIEW: (403, {}), PODS: (500, {})}, "warn", False),
     ],
     indirect=["core"],
 )
-def test_whether_the_account_may_get_pods_is_asked_by_a_review_or_else_by_trying(core, level):
+def test_whether_the_account_may_get_pods_is_asked_by_a_review_or_else_by_trying(
+    core, level, refused
+):
     (told,) = doctor._safely("get pods", lambda: doctor.may_get_pods(core, ["here"]))
 
     assert told.level == level
-    if level == "problem":
-        assert "here" in told.what
+    assert ("may not get pods in here" in told.what) == refused
 
 
 def real(tmp_path, **environment):

@@ -16,7 +16,10 @@ from watchdog_hook.config import KNOBS, Config, ConfigError, parse
 
 ROOT = Path(__file__).parents[2]
 
-seconds = st.floats(min_value=0.001, max_value=1e6) | st.integers(1, 10_000)
+# To the millisecond: between two neighbouring floats there is no room for a third step.
+seconds = st.integers(1, 10_000) | st.floats(min_value=0.001, max_value=1e6).map(
+    lambda value: round(value, 3)
+)
 ladder = st.fixed_dictionaries(
     {},
     optional={
@@ -59,7 +62,11 @@ def test_every_option_has_a_text_that_ends_like_a_sentence():
 
 
 def test_every_option_of_time_has_its_unit():
-    timed = {name for name in KNOBS if name.endswith(("_after", "_interval", "_for", "_grace", "_timeout"))}
+    timed = {
+        name
+        for name in KNOBS
+        if name.endswith(("_after", "_interval", "_for", "_grace", "_timeout"))
+    }
 
     assert {name for name, one in KNOBS.items() if one.unit == "s"} == timed - {"breaker_after"}
 
@@ -112,8 +119,16 @@ def test_a_text_is_read_as_airflow_cfg_means_it(name, text, value):
         ("interrupt", "everything", "a comma list of api_calls, or off"),
         ("interrupt", "api_calls,off", "a comma list of api_calls, or off"),
         ("interrupt", "", "a comma list of api_calls, or off"),
-        ("request_timeout", "1,2,3", "a number of seconds, two of them as connect,read, or 0 for none"),
-        ("request_timeout", (10, 0), "a number of seconds, two of them as connect,read, or 0 for none"),
+        (
+            "request_timeout",
+            "1,2,3",
+            "a number of seconds, two of them as connect,read, or 0 for none",
+        ),
+        (
+            "request_timeout",
+            (10, 0),
+            "a number of seconds, two of them as connect,read, or 0 for none",
+        ),
         ("request_timeout", (), "a number of seconds, two of them as connect,read, or 0 for none"),
         ("incident_dir", "a\0b", "the path of a directory"),
     ],
@@ -172,7 +187,9 @@ def test_numbers_in_order_are_left_alone():
 def test_two_numbers_set_against_each_other_are_refused():
     with pytest.raises(ConfigError, match=r"sample_after must be below dump_after \(8\), not 9"):
         Config(sample_after=9, dump_after=8)
-    with pytest.raises(ConfigError, match=r"terminate_after must be 0 or above interrupt_after \(90\)"):
+    with pytest.raises(
+        ConfigError, match=r"terminate_after must be 0 or above interrupt_after \(90\)"
+    ):
         Config(terminate_after=80, interrupt_after=90)
 
 
@@ -247,7 +264,8 @@ def test_a_config_survives_being_replaced_by_its_own_values(chosen):
     ladder,
     st.none() | seconds | st.tuples(seconds, seconds),
     st.sampled_from([(), ("api_calls",)]),
-    st.none() | st.text(st.characters(codec="ascii", exclude_categories=("C",)), min_size=1).map(str.strip),
+    st.none()
+    | st.text(st.characters(codec="ascii", exclude_categories=("C",)), min_size=1).map(str.strip),
     st.booleans(),
 )
 def test_a_config_survives_its_own_text(chosen, timeout, interrupt, path, enabled):

@@ -90,7 +90,13 @@ def test_airflow_finds_the_description_valid(tmp_path):
 @pytest.mark.timeout(120)
 def test_airflow_lists_section_texts_and_defaults(tmp_path):
     shown = airflow(
-        tmp_path, "config", "list", "--section", "watchdog_hook", "--include-descriptions", "--defaults"
+        tmp_path,
+        "config",
+        "list",
+        "--section",
+        "watchdog_hook",
+        "--include-descriptions",
+        "--defaults",
     )
 
     assert "[watchdog_hook]" in shown
@@ -102,7 +108,9 @@ def test_airflow_lists_section_texts_and_defaults(tmp_path):
 @pytest.mark.airflow
 @pytest.mark.timeout(120)
 def test_airflow_gives_the_default_of_an_option_that_nobody_set(tmp_path):
-    assert airflow(tmp_path, "config", "get-value", "watchdog_hook", "dump_after").split()[-1] == "30"
+    assert (
+        airflow(tmp_path, "config", "get-value", "watchdog_hook", "dump_after").split()[-1] == "30"
+    )
 
 
 @pytest.mark.airflow

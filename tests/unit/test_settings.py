@@ -236,7 +236,11 @@ def test_a_real_airflow_reads_file_and_environment(tmp_path):
     assert values["interrupt_after"] == "60"
     assert values["poll_interval"] == "0.25"
     assert values["incident_dir"] == f"{tmp_path}/logs/watchdog_hook"
-    assert [problem.split()[1] for problem in problems] == ["interrupt_after", "requeue_limit", "has"]
+    assert [problem.split()[1] for problem in problems] == [
+        "interrupt_after",
+        "requeue_limit",
+        "has",
+    ]
     assert "sentinel" in problems[-1]
     assert sources["dump_after"] == "airflow.cfg"
     assert sources["poll_interval"] == "environment"
