@@ -194,6 +194,25 @@ def test_a_database_without_an_answer_costs_no_job(
     assert bench.waiting == []
 
 
+def test_a_batch_in_one_event_loop_keeps_names_as_well(start: Started, api: KubeApi) -> None:
+    bench = start({"kubernetes_executor.async_pod_creation": True})
+    needs(bench, "run_next_batch", "10.23")
+    bench.break_off(applied=True, times=1)
+    api.set_fault(Fault.STATUS, on="create", times=1, status=429, message="slow down")
+    bench.queue("t")
+
+    bench.turn(2)
+    assert len(bench.requests("create")) == 2
+    assert bench.waiting == ["t"]
+    assert bench.state() != "failed"
+
+    bench.turn()
+    assert len(bench.requests("create")) == 3
+    assert bench.pods() == [bench.requests("create")[0].pod]
+    assert bench.waiting == []
+    assert bench.state() == "queued"
+
+
 # --- names ---------------------------------------------------------------------------------------
 
 

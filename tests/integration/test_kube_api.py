@@ -210,6 +210,26 @@ def test_too_many_says_when_to_come_back(api, pods):
     assert (refused.value.status, refused.value.headers["Retry-After"]) == (429, "7")
 
 
+def test_a_refusal_is_in_the_words_of_the_test(api, pods):
+    api.set_fault(Fault.STATUS, on="create", times=1, status=403, message="exceeded quota")
+
+    with pytest.raises(client.ApiException, match="exceeded quota") as refused:
+        create(pods, "one")
+
+    assert refused.value.status == 403
+    assert not api.created()
+
+
+def test_a_list_that_is_cut_off_is_no_answer(api, pods):
+    create(pods, "one")
+    api.set_fault(Fault.CUT, on="list")
+    streamed = pods.list_namespaced_pod("here", _preload_content=False)
+
+    assert streamed.status == 200
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        streamed.read()
+
+
 @pytest.mark.parametrize("fault", [Fault.RESET, Fault.CLOSE])
 @pytest.mark.parametrize("applied", [False, True])
 def test_a_broken_connection_may_have_done_its_work(api, pods, fault, applied):
