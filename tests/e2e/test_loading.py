@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
+from tests.e2e.airflow_home import AIRFLOW
 from tests.e2e.ordeal import QUICK, Ordeal
 from tests.fakes.kube_api import Fault
 
@@ -46,14 +48,17 @@ def test_children_of_the_scheduler_have_nothing_of_the_hook(start: Start, api: K
     assert len(scheduler.events("disarmed")) == 1
 
 
-def test_the_local_executor_beats_too(start: Start):
-    scheduler = start({**QUICK, "core.executor": "LocalExecutor", "core.parallelism": 2})
+@pytest.mark.parametrize("executors", ["LocalExecutor", "LocalExecutor,KubernetesExecutor"])
+def test_other_executors_beat_too_alone_and_beside_it(start: Start, executors: str):
+    if "," in executors and AIRFLOW < (2, 10):
+        pytest.skip("several executors at once came with Airflow 2.10")
+    scheduler = start({**QUICK, "core.executor": executors, "core.parallelism": 2})
     armed = scheduler.wait_event("armed", timeout=120)
     # Before that the executor still forks, and Airflow 2 has no handler of its own for SIGTERM.
     scheduler.wait_text("Adopting or resetting orphaned tasks")
     scheduler.wait_for(lambda: len(scheduler.family()) > 1, 60, "a worker")
 
-    assert armed.facts["executors"] == "LocalExecutor"
+    assert armed.facts["executors"] == executors
     assert not any(catches_our_signal(process.pid) for process in scheduler.family()[1:])
     assert scheduler.terminate() == 0
     assert {event.name for event in scheduler.events()} == {"armed", "disarmed"}
