@@ -64,7 +64,6 @@ class Meter:
             self._switch.turn(self._plan[0], runner)
             return
         if place == 1:
-            gc.collect()
             self._marks = []
             self._watched = watchdog_seconds()
         self._marks.append(time.process_time())
