@@ -85,7 +85,7 @@ class Bench:
             AirflowKubernetesScheduler,
         )
 
-        from watchdog_hook.integrations.airflow import kubernetes_executor as ours
+        from watchdog_hook.integrations.airflow import recovery as ours
         from watchdog_hook.integrations.airflow import scheduler
 
         monkeypatch.setattr(AirflowKubernetesScheduler, "_make_kube_watchers", lambda _: {})

@@ -184,7 +184,7 @@ def test_a_database_without_an_answer_costs_no_job(
     bench.queue("t")
     bench.turn()
     with monkeypatch.context() as patch:
-        patch.setattr("watchdog_hook.integrations.airflow.kubernetes_executor.standing", broken)
+        patch.setattr("watchdog_hook.integrations.airflow.recovery.standing", broken)
         bench.turn(2)
     assert bench.waiting == ["t"]
     assert len(bench.requests("create")) == 1
@@ -493,7 +493,7 @@ def test_a_deletion_without_an_answer_is_owed_until_it_succeeds(bench: Bench, ap
 
 
 def test_a_deletion_that_is_refused_again_and_again_is_given_up(bench: Bench, api: KubeApi) -> None:
-    from watchdog_hook.integrations.airflow.kubernetes_executor import OWED_TRIES
+    from watchdog_hook.integrations.airflow.recovery import OWED_TRIES
 
     end_without_an_answer(bench, api)
     before = len(bench.requests("delete"))

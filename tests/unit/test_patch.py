@@ -15,8 +15,9 @@ pytest.importorskip("wrapt")
 from watchdog_hook import Config, StuckCallTimeout, Watchdog
 from watchdog_hook.failopen import FailOpen
 from watchdog_hook.integrations.airflow import kubernetes_executor
-from watchdog_hook.integrations.airflow.kubernetes_executor import KubernetesExecutors, Recovery
+from watchdog_hook.integrations.airflow.kubernetes_executor import KubernetesExecutors
 from watchdog_hook.integrations.airflow.loop import BOUNDARIES, TIMERS, Loop
+from watchdog_hook.integrations.airflow.recovery import Recovery
 from watchdog_hook.integrations.kubernetes import ApiCalls
 from watchdog_hook.integrations.patch import Patches, entry
 from watchdog_hook.testing import ManualClock

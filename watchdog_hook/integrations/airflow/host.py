@@ -42,7 +42,7 @@ class AirflowHost(Host):
         """Return how many task instances wait in the executors, read without a call to anybody."""
         queued = sum(len(getattr(executor, "queued_tasks", ())) for executor in self._executors)
         in_kubernetes = self.kubernetes.recoveries if self.kubernetes else ()
-        return queued + sum(recovery.jobs.waiting for recovery in in_kubernetes)
+        return queued + sum(recovery.waiting for recovery in in_kubernetes)
 
     def gauge(self, name: str, value: float) -> None:
         """Send a gauge."""
