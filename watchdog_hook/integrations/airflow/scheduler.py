@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from dataclasses import dataclass
@@ -67,6 +68,9 @@ def arm(runner: Any) -> Armed | None:
             **_named(host),
         ),
     )
+    # What arming has allocated would bring the next full collection forward, into a child that is forked soon;
+    # there it would touch, and so copy, all the memory that the child shares with this process.
+    gc.collect()
     return Armed(dog, patches)
 
 
