@@ -16,6 +16,15 @@ def test_the_key_of_a_tuple_and_of_a_dataclass_is_found():
     assert key_of(SimpleNamespace(key="key")) == "key"
 
 
+def test_what_is_no_job_is_not_counted():
+    jobs = Jobs()
+    jobs.put(key_of(0))
+    jobs.taken(key_of(0))
+
+    assert key_of(0) is None
+    assert jobs.waiting == 0
+
+
 def test_of_two_jobs_of_one_key_the_older_is_outdated():
     jobs = Jobs()
     jobs.put("a")

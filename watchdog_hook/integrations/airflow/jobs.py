@@ -35,11 +35,15 @@ class Jobs:
 
     def put(self, key: Hashable, *, ours: bool = False) -> None:
         """A job of this key went into the queue; `ours`: we put it back."""
+        if key is None:
+            return
         self._queued[key] += 1
         (self._ours.add if ours else self._ours.discard)(key)
 
     def taken(self, key: Hashable) -> None:
         """A job of this key came out of the queue."""
+        if key is None:
+            return
         self._queued[key] -= 1
         if self._queued[key] <= 0:
             del self._queued[key]
@@ -111,6 +115,12 @@ class Jobs:
 
 
 def key_of(job: Any) -> Hashable:
-    """Return the task instance key of a job: a tuple up to provider 9.x, a dataclass from 10.x on."""
-    key: Hashable = job.key if hasattr(job, "key") else job[0]
-    return key
+    """
+    Return the task instance key of a job: a tuple up to provider 9.x, a dataclass from 10.x on.
+
+    None for what is no job: a signal that falls into a proxy's exchange can leave it an answer behind.
+    """
+    if hasattr(job, "key"):
+        key: Hashable = job.key
+        return key
+    return job[0] if isinstance(job, tuple) and job else None
