@@ -96,8 +96,9 @@ class Scheduler:
         return [line for line in lines if _ERROR.match(line) and "watchdog_hook: " not in line]
 
     def tail(self, size: int = 4000) -> str:
-        """Return the end of the log, for messages."""
-        return f"--- {self.log}\n{self.text(max(0, self.mark() - size))}\n---"
+        """Return what the hook said, and the end of the log, for messages."""
+        said = "\n".join(line for line in self.text().splitlines() if "watchdog_hook: " in line)
+        return f"--- {self.log}\n{said}\n...\n{self.text(max(0, self.mark() - size))}\n---"
 
     def send(self, number: int) -> None:
         """Send a signal to the scheduler itself."""
