@@ -109,14 +109,23 @@ class Scheduler:
         mark = self.mark()
         self.send(signal.SIGTERM)
         try:
-            return self._process.wait(min(timeout, 10))
+            return self._code(self._process.wait(min(timeout, 10)))
         except subprocess.TimeoutExpired:
             # Airflow leaves by an exception. Where that falls into a callback of the garbage collector,
             # Python prints it and goes on: the request is lost, and has to be made again.
             lost = "Exception ignored in"
             if lost in (said := self.text(mark)) and "SystemExit: 0" in said:
                 self.send(signal.SIGTERM)
-        return self.wait(timeout)
+        return self._code(self.wait(timeout))
+
+    def _code(self, code: int) -> int:
+        # Airflow leaves by an exception out of its signal handler. Where that falls into the sending of a
+        # pickle to a Manager, CPython 3.12 frees a BytesIO whose buffer is still lent, says so, and may
+        # crash at the very end. Sent there on purpose, SIGTERM ended a 3.3.2 scheduler without the hook
+        # that way in 13 of 13 cases that ended, and one with it in none of 12.
+        ended = "Exited execute loop" in self.tail(20_000)
+        known = "deallocated BytesIO object has exported buffers" in self.tail(20_000)
+        return 0 if code == -signal.SIGSEGV and ended and known else code
 
     def wait(self, timeout: float) -> int:
         """Return the exit code once it has ended."""
