@@ -21,7 +21,7 @@ class Evidence(Protocol):
     def debugger(self) -> bool: ...
     def cpu_seconds(self) -> float: ...
     def pressure(self) -> Any: ...
-    def pause_cause(self, before: Any, after: Any) -> str: ...
+    def pause_cause(self, before: Any, after: Any, seconds: float) -> str: ...
     def unavailable(self) -> tuple[tuple[str, str], ...]: ...
     def process_started(self) -> float | None: ...
     def versions(self) -> dict[str, str]: ...
@@ -92,12 +92,19 @@ class SystemClock:
     wall = staticmethod(time.time)
 
     def __init__(self) -> None:
-        self._stopped = threading.Event()
+        # Held until stopped. An Event does the same with a new lock for each wait, at several times the cost.
+        self._running = threading.Lock()
+        self._running.acquire()
+        self._stopped = False
 
     def wait(self, seconds: float) -> bool:
         """Wait; return True at once when stopped."""
-        return self._stopped.wait(seconds)
+        if not self._stopped:
+            self._running.acquire(timeout=seconds)
+        return self._stopped
 
     def stop(self) -> None:
-        """End the wait, now and from now on."""
-        self._stopped.set()
+        """End the wait of one thread, now and from now on."""
+        if not self._stopped:
+            self._stopped = True
+            self._running.release()

@@ -38,9 +38,13 @@ if TYPE_CHECKING:
 THREAD_NAME = "watchdog-hook"
 STILL_LOOKS = 3  # equal looks before a stack counts as settled somewhere else
 METRICS_EVERY = 10.0  # seconds
+PRESSURE_EVERY = 10  # looks
 LEAST_TOLERANCE = 2.0  # seconds our own wait may be late without the process counting as paused
 BUSY = 0.8  # of a late wait spent on the processor: the process ran, only not us
 STOP_PATIENCE = 2.0  # seconds for our thread to end
+
+FRESH = Progress()
+UNSEEN = (0, 0)
 
 
 class Phase:
@@ -98,9 +102,10 @@ class Watchdog:
             startup=config.startup_grace,
             tolerance=max(LEAST_TOLERANCE, 3 * config.poll_interval),
         )
-        self._limits = ladder.Limits(config.sample_after, config.dump_after, config.terminate_after)
+        self._limits = ladder.Limits(config.dump_after, config.terminate_after)
         self._pauses: deque[tuple[float, float]] = deque(maxlen=32)
         self._pressure: Any = None
+        self._pressure_in = 0  # looks until it is read
         self._cpu = self._evidence.cpu_seconds()
         self._metrics_at = 0.0
         self._thread: threading.Thread | None = None
@@ -116,6 +121,7 @@ class Watchdog:
         self.native_id = threading.get_native_id()
         self._beat_at = self._now()
         self._state = State.begin(self._beat_at)
+        self._forget_samples()
         self._begin_iteration()
 
     # --- for the watched loop -------------------------------------------------------------------
@@ -246,11 +252,12 @@ class Watchdog:
             self._handle(event, now)
         silence = self._state.silence(now)
         if overslept <= self._patience.tolerance:
-            self._climb(silence)
+            if self._state.stalled:
+                self._climb(silence)
             # Where the book is broken, a call in it may long have ended: then nothing is safe to end.
             if self.config.may_interrupt and "book" not in self.fail.off:
                 self.fail.run("interrupt", self._calls.look, now)
-        self._pressure = self._evidence.pressure()
+        self._remember_pressure()
         self._actions.settle()
         self.fail.run("host", self.host.tick, now)
         self.fail.run("metrics", self._send_metrics, now, silence)
@@ -269,12 +276,22 @@ class Watchdog:
         )
         return 0.0
 
+    def _remember_pressure(self) -> None:
+        # For the next pause. Reading these files was most of what a healthy look cost.
+        self._pressure_in -= 1
+        if self._pressure_in < 0:
+            self._pressure, self._pressure_in = self._evidence.pressure(), PRESSURE_EVERY - 1
+
     def _begin_iteration(self) -> None:
-        self._progress = Progress()
-        self._samples: deque[Sample] = deque(maxlen=240)
-        self._stack = (0, 0)  # hash of the loop's stack, and its call, at the last look
-        self._still = 0  # looks since the stack changed
+        self._progress = FRESH
         self._entered = self.book.entered
+        if self._stack != UNSEEN:
+            self._forget_samples()
+
+    def _forget_samples(self) -> None:
+        self._samples: deque[Sample] = deque(maxlen=240)
+        self._stack = UNSEEN  # hash of the loop's stack, and its call, at the last look
+        self._still = 0  # looks since the stack changed
 
     def _sample(self, now: float) -> bool:
         """Sample the loop's stack when it is silent. Return whether it moved since the last look."""
@@ -308,7 +325,8 @@ class Watchdog:
             self._pauses.append((now, event.seconds))
             self._calls.reset()
             self._still = 0
-            cause = self._evidence.pause_cause(self._pressure, self._evidence.pressure())
+            before, self._pressure = self._pressure, self._evidence.pressure()
+            cause = self._evidence.pause_cause(before, self._pressure, event.seconds)
             self.say("WARNING", "paused", pause_s=event.seconds, cause=cause, phase=self.where)
             self.count("pauses")
 
@@ -324,7 +342,6 @@ class Watchdog:
             self._limits,
             self._progress,
             silence,
-            stalled=self._state.stalled,
             changed=changed,
             may_end=self._may_end(),
         )

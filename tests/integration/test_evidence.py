@@ -328,11 +328,15 @@ class TestProcess:
     def test_a_pause_has_the_cause_that_grew(self):
         zero = Pressure(0.0, 0.0, 0.0)
 
-        assert evidence.pause_cause(zero, Pressure(60.0, 0.1, 0.0)) == "suspended for 60.0 s"
-        assert evidence.pause_cause(zero, Pressure(0.0, 9.0, 0.1)).startswith("cpu throttled")
-        assert evidence.pause_cause(zero, Pressure(0.0, 0.0, 3.0)).startswith("waiting for memory")
-        assert evidence.pause_cause(zero, zero) == "stopped"
-        assert evidence.pause_cause(Pressure(), Pressure()) == "stopped"
+        def cause(seconds: float, before: Pressure, after: Pressure) -> str:
+            return evidence.pause_cause(before, after, seconds)
+
+        assert cause(61, zero, Pressure(60.0, 0.1, 0.0)) == "suspended for 60.0 s"
+        assert cause(10, zero, Pressure(0.0, 9.0, 0.1)).startswith("cpu throttled")
+        assert cause(5, zero, Pressure(0.0, 0.0, 3.0)).startswith("waiting for memory")
+        assert cause(5, zero, zero) == "stopped"
+        assert cause(20, zero, Pressure(0.0, 3.0, 0.0)) == "stopped", "too little to explain it"
+        assert cause(5, Pressure(), Pressure()) == "stopped"
 
     def test_the_readers_work_here(self):
         assert isinstance(evidence.pressure(), Pressure)
@@ -373,7 +377,7 @@ class TestStopped:
             before = evidence.pressure()
             print("ready", flush=True)
             input()
-            print(evidence.pause_cause(before, evidence.pressure()))
+            print(evidence.pause_cause(before, evidence.pressure(), 5.0))
         """
         with _process(code) as child:
             assert child.stdout.readline() == "ready\n"

@@ -22,17 +22,16 @@ from watchdog_hook.core.ladder import (
     overdue,
 )
 
-LIMITS = Limits(sample=15, dump=30, terminate=240)
+LIMITS = Limits(dump=30, terminate=240)
 STUCK = CallReading(age=60, silent=60, looks=3, guarded=True, in_socket=True, in_library=True)
 
 
-def climb(limits: Limits, until: int, *, stalled_at: float = 30.0, changed: bool = False):
+def climb(limits: Limits, until: int, *, changed: bool = False):
+    """Take every second of a stall, which begins at 30."""
     progress, found = Progress(), []
-    for silence in range(1, until + 1):
-        progress, steps = due(
-            limits, progress, float(silence), stalled=silence >= stalled_at, changed=changed
-        )
-        found.extend((silence, step) for step in steps if step is not Step.SAMPLE)
+    for silence in range(30, until + 1):
+        progress, steps = due(limits, progress, float(silence), changed=changed)
+        found.extend((silence, step) for step in steps)
     return found
 
 
@@ -52,26 +51,8 @@ def test_a_stack_that_settled_somewhere_else_is_dumped_again_but_not_too_often()
     assert found == [(30, Step.DUMP), (60, Step.DELTA), (90, Step.DELTA)]
 
 
-def test_sampling_begins_before_the_dump_and_goes_on():
-    sampled = [
-        silence
-        for silence in range(1, 40)
-        if Step.SAMPLE in due(LIMITS, Progress(), float(silence), stalled=False, changed=False)[1]
-    ]
-
-    assert sampled == list(range(15, 40))
-
-
-def test_a_slow_loop_is_not_dumped():
-    assert climb(replace(LIMITS, terminate=0), 300, stalled_at=1e9) == []
-
-
-def test_a_process_that_was_not_seen_to_stall_is_never_ended():
-    assert climb(LIMITS, 300, stalled_at=1e9) == []
-
-
 def test_a_process_is_not_ended_while_something_speaks_against_it():
-    kept = due(LIMITS, Progress(dumps=1), 300.0, stalled=True, changed=False, may_end=False)[1]
+    kept = due(LIMITS, Progress(dumps=1), 300.0, changed=False, may_end=False)[1]
 
     assert Step.TERMINATE not in kept
 
@@ -83,37 +64,34 @@ def test_zero_is_never():
 
 
 @given(
-    st.lists(st.tuples(st.floats(0.1, 40), st.booleans(), st.booleans()), max_size=60),
+    st.lists(st.tuples(st.floats(0.1, 40), st.booleans()), max_size=60),
     st.sampled_from([0.0, 31.0, 240.0, 1000.0]),
 )
 def test_the_ladder_never_descends_or_repeats_a_step(looks, terminate):
-    limits, progress = Limits(15, 30, terminate), Progress()
-    silence, stalled, highest, done = 0.0, False, 0, []
-    for wait, begins, changed in looks:
+    limits, progress = Limits(30, terminate), Progress()
+    silence, done = 30.0, []
+    for wait, changed in looks:
         silence += wait
-        stalled = stalled or (begins and silence >= 30)
         before = progress
-        progress, steps = due(limits, progress, silence, stalled=stalled, changed=changed)
-        done += [step for step in steps if step is not Step.SAMPLE]
+        progress, steps = due(limits, progress, silence, changed=changed)
+        done += steps
 
         ranks = [step.value for step in steps]
         assert ranks == sorted(set(ranks))
         assert progress.dumps >= before.dumps
         assert progress.terminated >= before.terminated
-    for step in done:
-        highest = max(highest, step.value)
     assert done.count(Step.DUMP) <= 1
     assert done.count(Step.TERMINATE) <= 1
     if done:
         assert done[0] is Step.DUMP
 
 
-@given(st.lists(st.tuples(st.floats(0.1, 90), st.booleans(), st.booleans()), max_size=40))
+@given(st.lists(st.tuples(st.floats(0.1, 90), st.booleans()), max_size=40))
 def test_evidence_always_comes_before_the_end(looks):
-    progress, silence, stalled = Progress(), 0.0, False
-    for wait, begins, changed in looks:
-        silence, stalled = silence + wait, stalled or begins
-        progress, steps = due(LIMITS, progress, silence, stalled=stalled, changed=changed)
+    progress, silence = Progress(), 30.0
+    for wait, changed in looks:
+        silence += wait
+        progress, steps = due(LIMITS, progress, silence, changed=changed)
         if Step.TERMINATE in steps:
             before = steps[: steps.index(Step.TERMINATE)]
 
@@ -176,14 +154,8 @@ class TestCalls:
 def test_the_deltas_are_found_however_rarely_one_looks():
     for every in (1, 7, 45, 100):
         progress, dumps = Progress(), []
-        for silence in itertools.takewhile(lambda at: at < 1000, itertools.count(every, every)):
-            progress, steps = due(
-                replace(LIMITS, terminate=0),
-                progress,
-                silence,
-                stalled=silence >= 30,
-                changed=False,
-            )
+        for silence in itertools.takewhile(lambda at: at < 1000, itertools.count(30, every)):
+            progress, steps = due(replace(LIMITS, terminate=0), progress, silence, changed=False)
             dumps += [silence for step in steps if step in (Step.DUMP, Step.DELTA)]
 
         assert len(dumps) == len(set(dumps)) <= 6

@@ -63,7 +63,7 @@ class Evidence:
     def cpu_seconds(self) -> float:
         return self.cpu
 
-    def pause_cause(self, before: Any, after: Any) -> str:
+    def pause_cause(self, before: Any, after: Any, seconds: float) -> str:
         return "stopped"
 
     def unavailable(self) -> tuple[tuple[str, str], ...]:
@@ -267,7 +267,7 @@ def test_the_first_iteration_has_its_grace_but_not_a_call_in_it():
 
 
 def test_a_loop_that_moves_is_slow_and_not_stalled():
-    scene = Scene().beat()
+    scene = Scene(terminate_after=60).beat()
     for number in range(100):
         scene.evidence.reading = replace(STUCK, stack=number)
         scene.look()

@@ -13,17 +13,15 @@ LEVER_PATIENCE = 5.0  # seconds a lever has to land before the next is tried
 class Step(Enum):
     """A rung of the ladder, in the order in which they come."""
 
-    SAMPLE = 1
-    DUMP = 2
-    DELTA = 3
-    TERMINATE = 4
+    DUMP = 1
+    DELTA = 2
+    TERMINATE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Ages of silence at which steps are due, in seconds; 0 is never for `terminate`."""
 
-    sample: float
     dump: float
     terminate: float = 0.0
 
@@ -43,34 +41,29 @@ def due(
     progress: Progress,
     silence: float,
     *,
-    stalled: bool,
     changed: bool,
     may_end: bool = True,
 ) -> tuple[Progress, tuple[Step, ...]]:
     """
-    Return what is due at this silence, and the progress once that is done.
+    Return what is due at this silence of a stalled loop, and the progress once that is done.
 
     `changed`: the stack settled somewhere else since the last dump. `may_end`: nothing speaks against ending
-    the process. Evidence always precedes the end, and only a stall leads to it.
+    the process. Evidence always precedes the end.
     """
     steps: list[Step] = []
-    if silence >= limits.sample:
-        steps.append(Step.SAMPLE)
     ending = (
-        stalled
-        and may_end
+        may_end
         and bool(limits.terminate)
         and silence >= limits.terminate
         and not progress.terminated
     )
     if not progress.dumps:
-        if stalled:
-            steps.append(Step.DUMP)
-            progress = dumped(limits, progress, silence)
+        steps.append(Step.DUMP)
+        progress = dumped(limits, progress, silence)
     elif (
         ending
-        or (stalled and silence >= progress.next_delta)
-        or (stalled and changed and silence - progress.dumped_at >= limits.dump)
+        or silence >= progress.next_delta
+        or (changed and silence - progress.dumped_at >= limits.dump)
     ):
         steps.append(Step.DELTA)
         progress = dumped(limits, progress, silence)

@@ -48,9 +48,9 @@ class Evidence:
         """Read the counters that explain a pause: one reading before it, one after it."""
         return process.pressure(self._missed)
 
-    def pause_cause(self, before: Pressure, after: Pressure) -> str:
-        """Say what a pause between two readings came from; `stopped` when nothing explains it."""
-        return process.pause_cause(before, after)
+    def pause_cause(self, before: Pressure, after: Pressure, seconds: float) -> str:
+        """Say what a pause of so many seconds came from; `stopped` when nothing explains it."""
+        return process.pause_cause(before, after, seconds)
 
     def process_started(self) -> float | None:
         """Return when this process began, in seconds since the epoch."""

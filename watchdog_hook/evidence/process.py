@@ -13,7 +13,7 @@ from watchdog_hook.evidence import stacks
 
 _DEBUGGER_THREADS = ("pydevd.", "debugpy.", "ptvsd.")
 _PROMPT_FRAMES = 20  # from the leaf on, in which a prompt is looked for
-_MATTERS_S = 0.5  # of throttling, suspension or memory stalls within one pause
+_EXPLAINS = 0.5  # of a pause, spent throttled, suspended or without memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,17 @@ def pressure(missed: dict[str, str]) -> Pressure:
     )
 
 
-def pause_cause(before: Pressure, after: Pressure) -> str:
-    """Say what a pause between two readings came from, by what grew in it."""
+def pause_cause(before: Pressure, after: Pressure, seconds: float) -> str:
+    """Say what a pause of so many seconds came from: what grew by half of it since a reading before it."""
     causes = (
         ("suspended", before.suspended_s, after.suspended_s),
         ("cpu throttled by its cgroup", before.throttled_s, after.throttled_s),
         ("waiting for memory", before.starved_s, after.starved_s),
     )
     for cause, earlier, later in causes:
-        if earlier is not None and later is not None and later - earlier >= _MATTERS_S:
+        if earlier is None or later is None:
+            continue
+        if later - earlier >= _EXPLAINS * seconds:
             return f"{cause} for {later - earlier:.1f} s"
     # Nothing of that: SIGSTOP, a frozen container or a paused virtual machine all look the same from inside.
     return "stopped"
