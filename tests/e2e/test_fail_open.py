@@ -50,7 +50,7 @@ ENTRIES = [
     "integrations.airflow.loop:Loop._heartbeat",
     "integrations.airflow.recovery:Recovery.__init__",
     "integrations.airflow.recovery:Recovery.run_next",
-    "integrations.airflow.recovery:Recovery._may_start",
+    "integrations.airflow.recovery:Recovery.may_start",
     "integrations.airflow.recovery:Recovery.before_heartbeat",
     "integrations.airflow.jobs:Jobs.put",
     "integrations.kubernetes:ApiCalls.request",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from watchdog_hook.integrations.airflow.pods import read_pod
 from watchdog_hook.integrations.kubernetes import StuckApiCall
 
 if TYPE_CHECKING:
@@ -26,10 +27,9 @@ class Doubt:
 class Adoptions:
     """The doubtful ones of one executor. A task instance is withheld from the reset until its pod was read."""
 
-    def __init__(self, dog: Watchdog, executor: Any, read_pod: Callable[[str, str], Any]) -> None:
+    def __init__(self, dog: Watchdog, executor: Any) -> None:
         self._dog = dog
         self._executor = executor
-        self._read_pod = read_pod
         self._doubts: dict[Any, Doubt] = {}
 
     def adopt_one(self, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -65,7 +65,7 @@ class Adoptions:
         if doubt is None:
             return False
         try:
-            pod = self._read_pod(doubt.pod, doubt.namespace)
+            pod = read_pod(self._executor, doubt.pod, doubt.namespace)
         except StuckApiCall:
             raise
         except Exception:  # noqa: BLE001 - an error answer: still not known

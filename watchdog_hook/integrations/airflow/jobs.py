@@ -124,3 +124,11 @@ def key_of(job: Any) -> Hashable:
         key: Hashable = job.key
         return key
     return job[0] if isinstance(job, tuple) and job else None
+
+
+def ti_text(key: Any) -> str:
+    """Return a task instance's key for a log line."""
+    if not hasattr(key, "dag_id"):
+        return str(getattr(key, "id", key))
+    mapped = f"[{key.map_index}]" if getattr(key, "map_index", -1) >= 0 else ""
+    return f"{key.dag_id}.{key.task_id}{mapped} {key.run_id} try {key.try_number}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from watchdog_hook.integrations.airflow.recovery import Recovery
@@ -46,13 +47,13 @@ class KubernetesExecutors:
         in_every_version = (
             (Executor, "start", self._started),
             (Executor, "execute_async", self._queued_anew),
-            (Executor, "_change_state", self._change_state),
-            (Executor, "try_adopt_task_instances", self._adopt_all),
-            (Executor, "adopt_launched_task", self._adopt_one),
+            (Executor, "_change_state", self._on("finished.change_state")),
+            (Executor, "try_adopt_task_instances", self._on("adoptions.adopt_all")),
+            (Executor, "adopt_launched_task", self._on("adoptions.adopt_one")),
             (Scheduler, "run_next", self._on("run_next")),
             (Scheduler, "process_watcher_task", self._watcher_task),
-            (Scheduler, "delete_pod", self._finish_pod),
-            (Scheduler, "patch_pod_executor_done", self._finish_pod),
+            (Scheduler, "delete_pod", self._on("finished.finish")),
+            (Scheduler, "patch_pod_executor_done", self._on("finished.finish")),
         )
         self._calls.vital |= VITAL
         for owner, name, wrapper in in_every_version:
@@ -68,7 +69,7 @@ class KubernetesExecutors:
         for name in ("_create_pods_sequentially", "_create_pods_concurrently"):
             patches.wrap(Executor, name, self._on("create_pods"))
         patches.wrap(Executor, "_discard_stale_pod_creation_task", self._on("discard"))
-        patches.wrap(Scheduler, "run_next_batch", self._on("run_next_batch"))
+        patches.wrap(Scheduler, "run_next_batch", self._on("batches.run_next"))
         patches.wrap(Scheduler, "_build_pod_request", self._build_pod_request)
 
     def of(self, instance: Any) -> Recovery | None:
@@ -97,11 +98,13 @@ class KubernetesExecutors:
         return wrapped(*args, **kwargs)
 
     def _on(self, method: str) -> Any:
+        stand_in = attrgetter(method)
+
         def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
             recovery = self.of(instance)
             if recovery is None:
                 return wrapped(*args, **kwargs)
-            return getattr(recovery, method)(wrapped, args, kwargs)
+            return stand_in(recovery)(wrapped, args, kwargs)
 
         return wrapper
 
@@ -111,7 +114,7 @@ class KubernetesExecutors:
         if recovery is None or recovery.creating is not None:
             return pod  # one at a time: the name is given at create_namespaced_pod
         job = args[0] if args else kwargs["next_job"]
-        return self._dog.fail.run("name", recovery.name_pod, job, pod) or pod
+        return self._dog.fail.run("name", recovery.batches.name_pod, job, pod) or pod
 
     def _watcher_task(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         recovery = self.of(instance)
@@ -120,33 +123,3 @@ class KubernetesExecutors:
             name = event.pod_name if hasattr(event, "pod_name") else event[0]
             self._dog.fail.run("jobs", recovery.jobs.pod_seen, name)
         return wrapped(*args, **kwargs)
-
-    def _change_state(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        recovery = self.of(instance)
-        if recovery is None:
-            return wrapped(*args, **kwargs)
-        recovery.changing_state = True
-        try:
-            return wrapped(*args, **kwargs)
-        finally:
-            recovery.changing_state = False
-
-    def _finish_pod(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        recovery = self.of(instance)
-        # In revoke_task the exception goes on up: absorbed there, the task would be rescheduled
-        # beside its old pod.
-        if recovery is None or not recovery.changing_state:
-            return wrapped(*args, **kwargs)
-        return recovery.finish_pod(wrapped, *args, **kwargs)
-
-    def _adopt_all(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        recovery = self.of(instance)
-        if recovery is None:
-            return wrapped(*args, **kwargs)
-        return recovery.adoptions.adopt_all(wrapped, args, kwargs)
-
-    def _adopt_one(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        recovery = self.of(instance)
-        if recovery is None:
-            return wrapped(*args, **kwargs)
-        return recovery.adoptions.adopt_one(wrapped, args, kwargs)
