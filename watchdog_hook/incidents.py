@@ -118,7 +118,6 @@ class Incidents:
         self._actions.record(incident, self.mask(text))
         self._actions.urgent(record.partition("\n")[0])
         self._actions.say("ERROR", record, wait=True)
-        self._fail.run("metrics", self._host.incr, "stalls", {"verdict": incident.finding.id})
 
     def again(self, episode: Episode, silence: float, age: float | None, stack: int) -> None:
         """Write what has changed since the dump before."""

@@ -31,6 +31,9 @@ class Notes:
         self._queue: deque[tuple[str, dict[str, Any]]] = deque(maxlen=10_000)
         self._seen: dict[tuple[str, ...], tuple[int, float]] = {}
 
+    def __len__(self) -> int:
+        return len(self._queue)
+
     def add(self, event: str, fields: dict[str, Any]) -> None:
         """Queue an event; from any thread."""
         self._queue.append((event, fields))

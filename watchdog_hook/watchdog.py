@@ -39,6 +39,7 @@ THREAD_NAME = "watchdog-hook"
 STILL_LOOKS = 3  # equal looks before a stack counts as settled somewhere else
 METRICS_EVERY = 10.0  # seconds
 PRESSURE_EVERY = 10  # looks
+REST = 3  # times the interval between looks while all is well
 LEAST_TOLERANCE = 2.0  # seconds our own wait may be late without the process counting as paused
 BUSY = 0.8  # of a late wait spent on the processor: the process ran, only not us
 STOP_PATIENCE = 2.0  # seconds for our thread to end
@@ -103,6 +104,11 @@ class Watchdog:
             tolerance=max(LEAST_TOLERANCE, 3 * config.poll_interval),
         )
         self._limits = ladder.Limits(config.dump_after, config.terminate_after)
+        # A wake-up costs more than a look: the caches are cold. So there are fewer while all is well.
+        self._rest = max(
+            config.poll_interval, min(REST * config.poll_interval, config.sample_after / 4)
+        )
+        self._beating = False
         self._pauses: deque[tuple[float, float]] = deque(maxlen=32)
         self._pressure: Any = None
         self._pressure_in = 0  # looks until it is read
@@ -215,16 +221,24 @@ class Watchdog:
     def _run(self) -> None:
         while "look" not in self.fail.off:
             asleep = self._now()
+            interval = self.fail.run("interval", self._interval) or self.config.poll_interval
             self.busy = False
-            if self._clock.wait(self.config.poll_interval):
+            if self._clock.wait(interval):
                 break
             self.busy = True
             self._let_fork()
-            overslept = self._now() - asleep - self.config.poll_interval
+            overslept = self._now() - asleep - interval
             self.fail.run("look", self.look, max(0.0, overslept))
         # What the loop did last, before the host goes on without us.
         self.fail.run("notes", self._say_notes, self._now())
         self.busy = False
+
+    def _interval(self) -> float:
+        """Return the seconds until the next look: more of them while the loop beats and nothing is under way."""
+        under_way = (
+            self._notes or self.book.in_flight() or self._episode or self.host.breaker_open()
+        )
+        return self._rest if self._beating and not under_way else self.config.poll_interval
 
     def _let_fork(self) -> None:
         """Wait while the host forks: the child must not get a lock of ours that is held."""
@@ -241,7 +255,8 @@ class Watchdog:
         now, beat_at = self._now(), self._beat_at
         # First what the loop did: its notes are older than what is judged now.
         self.fail.run("notes", self._say_notes, now)
-        if beat_at != self._state.beat_at:
+        self._beating = beat_at != self._state.beat_at
+        if self._beating:
             self._begin_iteration()
         moved = self._sample(now)
         overslept = self._excusable(overslept)
@@ -258,9 +273,11 @@ class Watchdog:
             if self.config.may_interrupt and "book" not in self.fail.off:
                 self.fail.run("interrupt", self._calls.look, now)
         self._remember_pressure()
-        self._actions.settle()
         self.fail.run("host", self.host.tick, now)
-        self.fail.run("metrics", self._send_metrics, now, silence)
+        if now - self._metrics_at >= METRICS_EVERY:
+            self._metrics_at = now
+            self._measure(self._gauges, silence)
+        self._actions.settle()
 
     def _excusable(self, overslept: float) -> float:
         """Return how much of our lateness the process did not run; none of it if it was busy all the time."""
@@ -400,6 +417,7 @@ class Watchdog:
             return
         samples = self._samples if episode.thread == self.ident else ()
         self.incidents.dump(episode, silence, self._age_in(episode), samples)
+        self.count("stalls", {"verdict": episode.incident.finding.id})
 
     def _age_in(self, episode: Episode) -> float | None:
         flight = self.book.current(episode.thread)
@@ -425,7 +443,7 @@ class Watchdog:
             interrupts=landed or None,
             waiting=incident.waiting,
         )
-        self.fail.run("metrics", self.host.timing, "stall_duration", lasted)
+        self._measure(self.host.timing, "stall_duration", lasted)
 
     def _end_process(self, silence: float) -> None:
         episode = self._episode
@@ -462,8 +480,8 @@ class Watchdog:
         return self.incidents.mask(text)
 
     def count(self, name: str, tags: dict[str, str] | None = None) -> None:
-        """Count one in the host's metrics."""
-        self.fail.run("metrics", self.host.incr, name, tags)
+        """Count one in the host's metrics; from any thread."""
+        self._measure(self.host.incr, name, tags)
 
     def settle(self, seconds: float) -> None:
         """Let other threads run for a moment; used after a lever was pulled."""
@@ -478,11 +496,12 @@ class Watchdog:
         for level, line in self._notes.drain(now):
             self._actions.say(level, self.mask(line))
 
-    def _send_metrics(self, now: float, silence: float) -> None:
-        if now - self._metrics_at >= METRICS_EVERY:
-            self._metrics_at = now
-            self.host.gauge("silence", silence)
-            self.host.gauge("breaker_open", 1.0 if self.host.breaker_open() else 0.0)
+    def _measure(self, send: Callable[..., None], *args: Any) -> None:
+        self._actions.measure(lambda: self.fail.run("metrics", send, *args))
+
+    def _gauges(self, silence: float) -> None:
+        self.host.gauge("silence", silence)
+        self.host.gauge("breaker_open", 1.0 if self.host.breaker_open() else 0.0)
 
 
 def _real_evidence() -> Evidence:

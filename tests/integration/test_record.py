@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from watchdog_hook import Config, Watchdog
 from watchdog_hook.actions import record, voice
 from watchdog_hook.actions.errand import Errands
+from watchdog_hook.actions.meter import Meter
 from watchdog_hook.actions.record import Recorder
 from watchdog_hook.actions.voice import StandardError, Voice
 from watchdog_hook.core.model import Finding, Frame, Incident, Snapshot, ThreadStack
+from watchdog_hook.ports import Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -338,6 +341,54 @@ class TestErrands:
 
         assert errands.send(lambda: print(1 / 0))
         assert not errands.working()
+
+
+class TestMeter:
+    def test_a_backend_that_never_returns_holds_up_nobody(self):
+        """As one may that stands on a lock of the very thread that is stuck."""
+        meter, free, sent = Meter(), threading.Event(), []
+        meter.add(free.wait)
+        meter.add(lambda: sent.append(1))
+        meter.settle()
+        meter.settle()
+
+        assert meter.working()
+        assert sent == []
+        free.set()
+        while meter.working():
+            pass
+        assert sent == [1]
+
+    def test_a_watchdog_whose_metrics_are_stuck_still_dumps(self, tmp_path: Path):
+        free, entered = threading.Event(), threading.Event()
+
+        class Stuck(Host):
+            def gauge(self, name: str, value: float) -> None:
+                entered.set()
+                free.wait()
+
+        config = Config(
+            poll_interval=0.05,
+            sample_after=0.2,
+            dump_after=0.4,
+            startup_grace=0,
+            interrupt="off",
+            incident_dir=str(tmp_path),
+        )
+        with Watchdog(config, host=Stuck()) as dog:
+            dog.beat()
+            assert entered.wait(20)
+            while not list(tmp_path.glob("*/incident.json")):
+                pass
+            free.set()
+
+    def test_a_forked_child_sends_nothing_of_its_parents(self):
+        meter = Meter()
+        meter.add(lambda: os.write(2, b"sent"))
+        meter.reset_after_fork()
+        meter.settle()
+
+        assert not meter.working()
 
 
 class TestRecorder:

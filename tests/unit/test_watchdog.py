@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -102,6 +103,9 @@ class Actions:
     def disarm(self) -> None: ...
 
     def forget(self) -> None: ...
+
+    def measure(self, send: Callable[[], object]) -> None:
+        send()
 
     def settle(self) -> None: ...
 
@@ -446,6 +450,51 @@ def test_notes_of_the_loop_are_said_before_what_is_judged_now():
     scene.look()
 
     assert scene.said == ["requeued", "stall_began", "dump"]
+
+
+class TestInterval:
+    """Of the looks, as the watchdog's own thread waits between them."""
+
+    def waits(self, scene: Scene, *during: Callable[[], object]) -> list[float]:
+        """Return how long each wait was; in each of them the next of these happens."""
+        found, happenings = [], iter(during)
+
+        def on_wait(seconds: float) -> None:
+            found.append(seconds)
+            happening = next(happenings, scene.clock.stop)
+            happening()
+
+        scene.clock.on_wait = on_wait
+        scene.dog._run()
+        return found
+
+    def test_looks_are_rare_while_the_loop_beats(self):
+        scene = Scene()
+
+        assert self.waits(scene, scene.beat, scene.beat) == [1, 3, 3]
+
+    def test_a_loop_that_is_silent_is_looked_at_each_time(self):
+        scene = Scene()
+
+        assert self.waits(scene, scene.beat, lambda: None, lambda: None) == [1, 3, 1, 1]
+
+    def test_while_a_call_is_in_flight_each_look_is_taken(self):
+        scene = Scene()
+        scene.enter()
+
+        assert self.waits(scene, scene.beat, scene.beat) == [1, 1, 1]
+
+    def test_what_is_to_be_said_does_not_wait_longer(self):
+        scene = Scene()
+
+        scene.actions.settle = lambda: scene.dog.note("requeued", ti="a")
+
+        assert self.waits(scene, scene.beat, scene.beat) == [1, 1, 1]
+
+    def test_it_is_never_so_rare_that_a_silence_is_noticed_late(self):
+        scene = Scene(sample_after=8, dump_after=20, interrupt_after=30)
+
+        assert self.waits(scene, scene.beat, scene.beat) == [1, 2, 2]
 
 
 class TestFailOpen:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from watchdog_hook.actions.interrupt import Interrupter
+from watchdog_hook.actions.meter import Meter
 from watchdog_hook.actions.record import Recorder
 from watchdog_hook.actions.terminate import terminate
 from watchdog_hook.actions.voice import Voice
@@ -28,6 +29,7 @@ class Deeds:
             directory, config.incident_retention, config.incident_max_mb, mask=mask
         )
         self.voice = Voice()
+        self._meter = Meter()
         self._interrupter: Interrupter | None = None
 
     def arm(self, current: Callable[[int], InFlight | None]) -> str | None:
@@ -48,6 +50,7 @@ class Deeds:
             self._interrupter.forget()
         self.recorder.reset_after_fork()
         self.voice.reset_after_fork()
+        self._meter.reset_after_fork()
 
     def new_incident(self, wall: float) -> tuple[str, str]:
         """Return the id of a new incident, and where its files will be."""
@@ -73,9 +76,14 @@ class Deeds:
         """Write one line to standard error, past the log."""
         self.voice.urgent(line)
 
+    def measure(self, send: Callable[[], object]) -> None:
+        """Have a metric sent at the next `settle`, from a thread that nobody waits for."""
+        self._meter.add(send)
+
     def settle(self) -> None:
-        """See to what the log has not taken in time."""
+        """See to what the log has not taken in time, and to the metrics."""
         self.voice.settle()
+        self._meter.settle()
 
     def levers(self, flight: InFlight, reading: ThreadReading) -> tuple[str, ...]:
         """Return what can end this call, best first."""
@@ -94,8 +102,8 @@ class Deeds:
         terminate()
 
     def working(self) -> bool:
-        """Say whether a file or a record is being written."""
-        return self.voice.working() or self.recorder.working()
+        """Say whether a file or a record is being written, or a metric sent."""
+        return self.voice.working() or self.recorder.working() or self._meter.working()
 
     def _complain(self) -> None:
         trouble = self.recorder.trouble()

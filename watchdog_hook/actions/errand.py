@@ -54,19 +54,18 @@ class Errands:
         """Wait for the errand that is away, within our patience; say whether it came back."""
         return not self._away(self._patience)
 
+    def away(self) -> bool:
+        """Say whether an errand has not come back yet. Waits for nothing."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
     def lost(self) -> bool:
         """Say whether an errand is away for longer than our patience."""
-        thread = self._thread
-        return (
-            thread is not None
-            and thread.is_alive()
-            and time.monotonic() - self._sent >= self._patience
-        )
+        return self.away() and time.monotonic() - self._sent >= self._patience
 
     def working(self) -> bool:
         """Say whether an errand is under way and expected back."""
-        thread = self._thread
-        return thread is not None and thread.is_alive() and not self.lost()
+        return self.away() and not self.lost()
 
     def _away(self, wait: float) -> bool:
         """Wait for the errand until `wait` seconds after it was sent; say whether it is still away."""

@@ -1,25 +1,23 @@
-"""Calls of the Kubernetes client: each in the book, those of an executor guarded, a silent server left alone."""
+"""Calls of the Kubernetes client: each in the book, those of an executor guarded."""
 
 from __future__ import annotations
 
 import sys
 import threading
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import urllib3
 
-from watchdog_hook.core.breaker import Breaker, Gate
-from watchdog_hook.core.model import Call, InFlight, Peer, StuckCallTimeout
+from watchdog_hook.core.model import Call, InFlight, StuckCallTimeout
+from watchdog_hook.integrations.api_request import describe
+from watchdog_hook.integrations.api_server import Server
 
 if TYPE_CHECKING:
     from watchdog_hook.watchdog import Watchdog
 
 BROKEN = "_watchdog_hook_call"  # on an exception: the streamed call of an executor whose connection broke
 FOLLOWED = ("release_conn", "close")  # methods of a response that end its body
-PROBE_TIMEOUT = (2.0, 3.0)  # seconds to connect, and to answer
 
 
 class StuckApiCall(StuckCallTimeout, urllib3.exceptions.HTTPError):
@@ -40,101 +38,6 @@ class StuckApiCall(StuckCallTimeout, urllib3.exceptions.HTTPError):
             if self.why == "broken"
             else "not made: the API server is left alone for a while"
         )
-
-
-class Server:
-    """
-    One API server as an executor's client sees it. Written by the executor's thread only.
-
-    The probe's thread leaves its result in `probed`, which that thread picks up: no lock is needed.
-    """
-
-    def __init__(self, dog: Watchdog, api_client: Any) -> None:
-        self.peer = Peer(*_peer(str(api_client.configuration.host)))
-        self.answers = 0
-        self._dog = dog
-        self._configuration = api_client.configuration
-        self.breaker = Breaker(dog.config.breaker_after, dog.config.breaker_open_for)
-        self._probed: bool | None = None
-        self._probe: threading.Thread | None = None
-        self._probing = False
-        self.on_failure: list[Callable[[], None]] = []
-
-    def allows(self) -> bool:
-        """Tell whether a guarded call may be made now."""
-        self.breaker = self.breaker.aged(self._dog.now)
-        if self._probed is not None:
-            answered, self._probed = self._probed, None
-            self.breaker = self.breaker.probed(answered, self._dog.now)
-        return self.breaker.allows
-
-    def failed(self) -> None:
-        """A guarded call was interrupted or its connection broke."""
-        for told in self.on_failure:
-            told()
-        before, self.breaker = self.breaker, self.breaker.failed(self._dog.now)
-        if self.breaker.gate is Gate.OPEN and before.gate is not Gate.OPEN:
-            self._dog.note(
-                "breaker_open",
-                peer=str(self.peer),
-                action="pod creation waits; the server is probed with GET /version",
-                failures=self.breaker.failures,
-                open_s=self.breaker.length,
-            )
-
-    def answered(self) -> None:
-        """The server answered a call, whatever it said."""
-        self.answers += 1
-        before, self.breaker = self.breaker, self.breaker.answered()
-        if before.gate is not Gate.CLOSED:
-            self._dog.note(
-                "breaker_closed", peer=str(self.peer), open_s=self._dog.now - before.since
-            )
-
-    def tick(self, now: float) -> None:
-        """Start the probe when it is due. Called by the watchdog's thread."""
-        if self._probed is not None or not self.breaker.probe_due(now):
-            return
-        if self._probe is None or not self._probe.is_alive():
-            self._probe = threading.Thread(
-                target=self._ask, name="watchdog-hook-probe", daemon=True
-            )
-            self._probe.start()
-
-    @property
-    def probing(self) -> bool:
-        """Whether the probe is setting up its connection: a time at which a fork should wait."""
-        return self._probing
-
-    def _ask(self) -> None:
-        import copy
-
-        from kubernetes import client
-
-        self._probing = True
-        try:
-            configuration = copy.copy(self._configuration)
-            configuration.retries = False
-            api_client = client.ApiClient(configuration)
-            self._probing = False
-            try:
-                client.VersionApi(api_client).get_code(_request_timeout=PROBE_TIMEOUT)
-                answered = True
-            except client.ApiException as error:
-                answered = bool(
-                    error.status
-                )  # 401 and 403 are answers too; 0 is a broken connection
-            except urllib3.exceptions.HTTPError:
-                answered = False
-            except (ValueError, TypeError, AttributeError):
-                answered = True  # and the client cannot make a VersionInfo of it
-            finally:
-                api_client.rest_client.pool_manager.clear()
-        except Exception:  # noqa: BLE001 - whatever it was, the server did not answer
-            answered = False
-        finally:
-            self._probing = False
-        self._probed = answered
 
 
 class ApiCalls:
@@ -324,19 +227,6 @@ class ApiCalls:
             flight.guarded = False
 
 
-def describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-    """Return method, server and path template of a request: no names, no query, no body."""
-    query = dict(kwargs.get("query_params") or ())
-    stream = any(str(query.get(word)).lower() == "true" for word in ("watch", "follow"))
-    return _described(str(args[0]), str(args[1]), "stream" if stream else "api")
-
-
-@lru_cache(maxsize=256)
-def _described(method: str, url: str, kind: str) -> Call:
-    # Kept, because reading a URL is most of what the book costs, and pods are created at one and the same.
-    return Call(f"{method} {_template(urlsplit(url).path)}", Peer(*_peer(url)), kind)
-
-
 def is_broken(error: BaseException) -> bool:
     """
     Tell whether a call ended without an answer because its connection broke or could not be made.
@@ -375,36 +265,3 @@ def _error(call: Call, age: float, why: str, incident: str | None = None) -> Stu
 def _name(error: BaseException) -> str:
     status = getattr(error, "status", None)
     return str(status) if status else type(error).__name__
-
-
-def _template(path: str) -> str:
-    """Return a path of the Kubernetes API with its names replaced: /api/v1/namespaces/{namespace}/pods/{name}."""
-    parts = path.split("/")
-    shown = []
-    # What follows a collection's name is a name: /api/v1/<collection>/<name>, /apis/<group>/<v>/<collection>/…
-    start = (
-        parts.index("api") + 2
-        if "api" in parts
-        else parts.index("apis") + 3
-        if "apis" in parts
-        else None
-    )
-    for index, part in enumerate(parts):
-        if start is None or index <= start or not part:
-            shown.append(part)
-        elif index == start + 1:
-            shown.append("{namespace}" if parts[start] == "namespaces" else "{name}")
-        elif index == start + 3 and parts[start] == "namespaces":
-            shown.append("{name}")
-        else:
-            shown.append(part)
-    return "/".join(shown)
-
-
-def _peer(url: str) -> tuple[str, int | None]:
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    return parts.hostname or "?", port or {"https": 443, "http": 80}.get(parts.scheme)

@@ -24,7 +24,7 @@ from watchdog_hook.integrations.airflow.pods import (
     same_pod,
 )
 from watchdog_hook.integrations.airflow.task_instances import Standing, standing
-from watchdog_hook.integrations.kubernetes import BROKEN, ApiCalls, Server, StuckApiCall
+from watchdog_hook.integrations.kubernetes import BROKEN, ApiCalls, StuckApiCall
 from watchdog_hook.integrations.patch import entry
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Recovery:
         create = executor.kube_client.create_namespaced_pod
         executor.kube_client.create_namespaced_pod = self._creator(create)
         # Last: from here on calls may be ended, and what they leave has to be picked up above.
-        self.server: Server = calls.own(executor.kube_client.api_client)
+        self.server = calls.own(executor.kube_client.api_client)
         self.server.on_failure.append(self.jobs.doubt_all)
         self.batches = Batches(dog, self)
 
