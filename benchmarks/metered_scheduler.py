@@ -113,6 +113,7 @@ class Switch:
         elif not on and self._armed is not None:
             scheduler.disarm(self._armed)
             self._armed = None
+            gc.collect()  # as arming does, so that what comes after begins alike
 
 
 def main() -> None:

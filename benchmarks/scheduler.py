@@ -28,7 +28,7 @@ BACK_TO_BACK = 0.1  # seconds: loops and looks ten times as often as by default,
 
 def measure_scheduler(effort: Effort) -> Iterator[Line]:
     """Take the hook on and off in one scheduler, in the middle of its loop."""
-    pairs, turns, loops = effort(10, 4), effort(5, 2), effort(12, 8)
+    pairs, turns, loops = effort(10, 4), effort(10, 2), effort(12, 8)
     faster = {
         "scheduler.scheduler_idle_sleep_time": BACK_TO_BACK,
         "watchdog_hook.poll_interval": BACK_TO_BACK,
