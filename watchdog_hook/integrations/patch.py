@@ -23,7 +23,9 @@ class Patches:
     def __init__(self, fail: FailOpen) -> None:
         self._fail = fail
         self._on: dict[tuple[type, str, str], tuple[Any, Any]] = {}
-        self._active = False
+        # What wrapt asks at every call: no longer true once it is emptied. A function of ours would cost more
+        # than all the rest of a wrapper.
+        self._active: list[bool] = []
 
     def wrap(self, owner: type, name: str, wrapper: Wrapper, purpose: str = "") -> bool:
         """
@@ -42,16 +44,16 @@ class Patches:
             return True
         original = vars(base)[name]
         wrapped = wrapt.FunctionWrapper(
-            original, entry(f"{base.__name__}.{name}", wrapper, self._fail), enabled=self._enabled
+            original, entry(f"{base.__name__}.{name}", wrapper, self._fail), enabled=self._active
         )
         self._on[base, name, purpose] = (original, wrapped)
         setattr(base, name, wrapped)
-        self._active = True
+        self._active[:] = [True]
         return True
 
     def remove(self) -> None:
         """Put every original back, in the opposite order."""
-        self._active = False
+        self._active.clear()
         for (owner, name, _), (original, wrapped) in reversed(list(self._on.items())):
             if vars(owner).get(name) is wrapped:
                 setattr(owner, name, original)
@@ -59,23 +61,23 @@ class Patches:
 
     def quiet(self) -> None:
         """Have every wrapper call straight through; for a forked child, where nothing is undone."""
-        self._active = False
-
-    def _enabled(self) -> bool:
-        return self._active
+        self._active.clear()
 
 
 class HostCall:
     """The host's own call, as a wrapper makes it; remembers what came of it."""
 
-    __slots__ = ("__name__", "_call", "made", "raised", "result")
+    __slots__ = ("_call", "made", "raised", "result")
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self._call = call
-        self.__name__ = getattr(call, "__name__", "call")
         self.made = False
         self.raised: BaseException | None = None
         self.result: Any = None
+
+    @property
+    def __name__(self) -> str:
+        return getattr(self._call, "__name__", "call")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.made, self.raised = True, None
