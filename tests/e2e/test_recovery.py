@@ -493,13 +493,13 @@ def test_a_deletion_without_an_answer_is_owed_until_it_succeeds(bench: Bench, ap
 
 
 def test_a_deletion_that_is_refused_again_and_again_is_given_up(bench: Bench, api: KubeApi) -> None:
-    from watchdog_hook.integrations.airflow.recovery import OWED_TRIES
+    from watchdog_hook.integrations.airflow.finished import TRIES
 
     end_without_an_answer(bench, api)
     before = len(bench.requests("delete"))
     api.set_fault(Fault.STATUS, on="delete", status=500)
-    bench.turn(OWED_TRIES + 5)
-    assert len(bench.requests("delete")) == before + OWED_TRIES
+    bench.turn(TRIES + 5)
+    assert len(bench.requests("delete")) == before + TRIES
 
     # And what lies around the heartbeat is still there.
     bench.break_off(applied=True, times=1)
