@@ -25,7 +25,7 @@ class Patches:
         self._on: dict[tuple[type, str, str], tuple[Any, Any]] = {}
         # What wrapt asks at every call: no longer true once it is emptied. A function of ours would cost more
         # than all the rest of a wrapper.
-        self._active: list[bool] = []
+        self._active: Any = []
 
     def wrap(self, owner: type, name: str, wrapper: Wrapper, purpose: str = "") -> bool:
         """
