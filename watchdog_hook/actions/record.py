@@ -226,9 +226,16 @@ def _append(folder: int, name: str, text: str) -> None:
 
 
 def _dump_by_faulthandler(file: int) -> None:
-    faulthandler.dump_traceback(file=file, all_threads=True)
-    # It says nothing about a full disk; this byte finds out.
-    _write_all(file, b"\n")
+    # It does not let go of the interpreter while it writes. Into memory, so that a disk that is slow or does not
+    # answer holds up this thread only.
+    memory = os.memfd_create("faulthandler")
+    try:
+        faulthandler.dump_traceback(file=memory, all_threads=True)
+        os.lseek(memory, 0, os.SEEK_SET)
+        while piece := os.read(memory, 64 * 1024):
+            _write_all(file, piece)
+    finally:
+        os.close(memory)
 
 
 def _size(folder: Path) -> int:
