@@ -33,8 +33,10 @@ PARTS = {
     "book": ("calls", "The book around one Kubernetes call"),
     "import": ("startup", "import watchdog_hook; watchdog_hook.install()"),
     "idle": ("idle", "The watchdog while nothing is wrong"),
+    "recorder": ("recorder", "Samples and the flight recorder while nothing is wrong"),
     "scheduler": ("scheduler", "A scheduler's processor time per loop"),
     "dump": ("dump", "The dump"),
+    "gather": ("gather", "Gathering the evidence for a dump"),
     "interrupt": ("interrupt", "From the decision to interrupt to the exception in the caller"),
     "memory": ("scheduler", "Memory of a scheduler against a twin without the hook"),
 }

@@ -7,6 +7,7 @@ The settings come from `watchdog_hook.config`, the causes and their remedies fro
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -18,37 +19,14 @@ README = ROOT / "README.md"
 sys.path.insert(0, str(ROOT))  # run as a script, it finds the package beside it
 
 from watchdog_hook.config import KNOBS, Knob  # noqa: E402
-from watchdog_hook.core.diagnosis import RULES, Rule  # noqa: E402
-from watchdog_hook.core.model import (  # noqa: E402
-    CallRecord,
-    Frame,
-    Peer,
-    Snapshot,
-    ThreadReading,
-    ThreadStack,
-)
+from watchdog_hook.core.plain import from_plain  # noqa: E402
+from watchdog_hook.core.rules import RULES, Rule  # noqa: E402
 from watchdog_hook.core.signs import Case  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Where the sample thread of a rule's sentence stands, for the rules that name the place.
-LEAVES = {
-    "name-service": Frame("getaddrinfo", "/usr/lib/python3.12/socket.py", 976),
-    "socket": Frame(
-        "DefaultDialect.do_execute", "/x/site-packages/sqlalchemy/engine/default.py", 952
-    ),
-    "unknown": Frame("Popen.wait", "/usr/lib/python3.12/multiprocessing/popen_fork.py", 40),
-}
-READ = Frame("SSLSocket.read", "/usr/lib/python3.12/ssl.py", 1105)
-UNDER = (
-    Frame("pod_mutation_hook", "/opt/airflow/config/airflow_local_settings.py", 12),
-    Frame("pod_mutation_hook", "/x/site-packages/airflow/settings.py", 219),
-)
-POST = CallRecord("POST /api/v1/namespaces/{namespace}/pods", "10.0.0.1:443", "MainThread", 31.0)
-OTHER = CallRecord("ask the server", "10.0.0.7:443", "MainThread", 31.0)
-CALLS = {"connect": OTHER, "tls-handshake": OTHER, "socket": None, "unknown": None}
-ANSWERED = ("kubernetes-trickle", "kubernetes-half-answer")
+STACKS = ROOT / "tests" / "stacks"
 
 
 def settings() -> str:
@@ -64,22 +42,18 @@ def _option(one: Knob) -> str:
 
 
 def causes() -> str:
-    """Return each rule: its id, its sentence about a sample, its remedy."""
+    """Return each rule: its id, what it said of the evidence recorded for it, its remedy."""
     return "\n\n".join(_cause(rule) for rule in RULES)
 
 
 def _cause(rule: Rule) -> str:
-    reading = ThreadReading(
-        position=(0, 0, 0),
-        stack=0,
-        leaf=None,
-        peer=Peer("10.0.0.7", 5432) if rule.id == "socket" else None,
-        received_ago_s=4.0 if rule.id in ANSWERED else None,
-    )
-    stack = ThreadStack(1, "MainThread", (LEAVES.get(rule.id, READ), *UNDER))
-    case = Case(Snapshot((stack,)), 31.0, call=CALLS.get(rule.id, POST), reading=reading)
     remedy = "\n".join(f"    {line}" for line in rule.remedy.splitlines())
-    return f"**`{rule.id}`** ({rule.confidence} confidence): “{rule.says(case)}.”\n\n{remedy}"
+    recorded = STACKS / f"{rule.id}.json"
+    said = ""
+    if recorded.exists():
+        case = from_plain(Case, json.loads(recorded.read_text(encoding="utf-8")))
+        said = f": “{rule.says(case)}.”" if case else ""
+    return f"**`{rule.id}`** ({rule.confidence} confidence){said}\n\n{remedy}"
 
 
 TABLES: dict[str, Callable[[], str]] = {"settings": settings, "causes": causes}

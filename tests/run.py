@@ -3,8 +3,8 @@
 Run the tests on a machine that has only Python and what apt gives.
 
 Makes an environment of its own with tox and uv, finds the interpreters that are here, installs
-PostgreSQL where it is missing, runs tox's environments, and closes with what ran, what failed and
-what was missing. Nothing is skipped in silence.
+PostgreSQL and Chromium where they are missing, runs tox's environments, and closes with what ran,
+what failed and what was missing. Nothing is skipped in silence.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ OLD = {
     "airflow306": ("3.12", "3.11"),
     "airflow318": ("3.12", "3.11"),
 }
-GROUPS = ("lint", "types", "unit", "long", "e2e", "coverage", "old")
+GROUPS = ("lint", "types", "unit", "long", "browser", "e2e", "coverage", "old")
 NEED_POSTGRES = ("airflow211", "airflow273", "airflow293")
+NEED_CHROMIUM = ("browser",)
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LONGEST = 45 * 60  # seconds for one environment
 KINDS = ("passed", "failed", "error", "skipped")
 COUNTED = re.compile(rf"(\d+) ({'|'.join(KINDS)})s?\b")
@@ -88,6 +90,8 @@ def main() -> int:
         environment = surroundings(tools, pythons)
         if any(need in name for need in NEED_POSTGRES for phase in phases for name in phase):
             environment["PATH"] += os.pathsep + str(postgres())
+        if any(name in NEED_CHROMIUM for phase in phases for name in phase):
+            chromium()
         wheel = build(tools, environment)
     except Missing as error:
         return refuse(str(error))
@@ -104,14 +108,15 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Run the tests: style, types, units on every Python here, and real Airflow schedulers.",
+        description="Run the tests: style, types, units on every Python here, the page in a browser, and real"
+        " Airflow schedulers.",
         epilog="What follows -- goes to pytest: python3 tests/run.py py312-unit -- -k breaker",
     )
     parser.add_argument(
         "environments",
         nargs="*",
         metavar="ENVIRONMENT",
-        help="tox environments, or lint, types, unit, long, e2e, coverage, old; without any, all but old",
+        help="tox environments, or lint, types, unit, long, browser, e2e, coverage, old; without any, all but old",
     )
     parser.add_argument("--jobs", type=int, default=2, help="environments at a time (%(default)s)")
     parser.add_argument("--list", action="store_true", help="name the environments and stop")
@@ -165,6 +170,7 @@ def plan(options: argparse.Namespace, pythons: dict[str, str]) -> list[list[str]
         "types": ["types"],
         "unit": [f"py{version}-unit" for version in short],
         "long": [f"py{version}-long" for version in short],
+        "browser": ["browser"] if pythons else [],
         "e2e": [
             f"py{best(name, AIRFLOWS, pythons)}-{name}-e2e" for name in AIRFLOWS if "e2e" in asked
         ],
@@ -174,7 +180,7 @@ def plan(options: argparse.Namespace, pythons: dict[str, str]) -> list[list[str]
     named = [name for name in asked if name not in GROUPS]
     phases = [
         [name for group in phase if group in asked for name in groups[group]]
-        for phase in (("lint", "types", "unit", "coverage"), ("long",), ("e2e", "old"))
+        for phase in (("lint", "types", "unit", "coverage"), ("long", "browser"), ("e2e", "old"))
     ]
     return [phase for phase in [*phases, named] if phase]
 
@@ -265,6 +271,15 @@ def postgres() -> Path:
             "postgresql", "PostgreSQL is missing, and Airflow 2 needs it for the KubernetesExecutor"
         )
     raise Missing("PostgreSQL was installed, but there is no initdb in /usr/lib/postgresql/*/bin")
+
+
+def chromium() -> None:
+    """See to it that Chromium is here; install it if it is missing."""
+    for _ in range(2):
+        if any(map(shutil.which, CHROMIUM)):
+            return
+        apt("chromium", "Chromium is missing, and the tests of the page drive one")
+    raise Missing(f"Chromium was installed, but there is none of {', '.join(CHROMIUM)} on PATH")
 
 
 def apt(package: str, why: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from watchdog_hook.actions import interrupt
 from watchdog_hook.core.model import Call, CallRecord, InFlight, StuckCallTimeout
 
-KEPT = 20
+KEPT = 200
 
 
 class Book:
@@ -109,6 +109,7 @@ class Book:
                 duration_s=None if flight.ended is None else flight.ended - flight.started,
                 answer=flight.answer,
                 guarded=flight.guarded,
+                bytes=flight.bytes,
             )
 
         open_ones = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from watchdog_hook.core import ladder, report
 from watchdog_hook.core.diagnosis import diagnose
@@ -18,6 +19,7 @@ from watchdog_hook.core.model import (
     Sample,
     Snapshot,
 )
+from watchdog_hook.core.observed import Observed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from watchdog_hook.core.model import Clock
     from watchdog_hook.failopen import FailOpen
     from watchdog_hook.ports import Actions, Evidence, Host
+    from watchdog_hook.recorder import Recorder
 
 UNDIAGNOSED = Finding("unknown", "low", "No diagnosis was made; the stacks stand below.")
 NOTHING = Snapshot(())
@@ -44,6 +47,8 @@ class Episode:
     dumped_stack: int = 0  # hash of the stack then
     serial: int = 0  # of the call its thread was in then
     snapshot: Snapshot = NOTHING  # of the last dump
+    since: tuple[float, float] | None = None  # processor seconds and monotonic time when it began
+    late_s: float | None = None  # the watchdog's worst lateness since
 
 
 class Incidents:
@@ -58,6 +63,7 @@ class Incidents:
         actions: Actions,
         host: Host,
         fail: FailOpen,
+        recorder: Recorder,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -66,6 +72,7 @@ class Incidents:
         self._actions = actions
         self._host = host
         self._fail = fail
+        self._recorder = recorder
 
     def begin(self, thread: int, silence: float, phase: str | None = None) -> Episode:
         """Return a new incident of a thread that has been silent for so long; without a dump yet."""
@@ -86,13 +93,23 @@ class Incidents:
         return Episode(incident, path, thread)
 
     def dump(
-        self, episode: Episode, silence: float, age: float | None, samples: Iterable[Sample]
+        self,
+        episode: Episode,
+        silence: float,
+        age: float | None,
+        samples: Iterable[Sample],
+        *,
+        how: str = "silent",
     ) -> None:
-        """Gather, diagnose and write the full dump. `age`: of the call its thread is in, in seconds."""
-        snapshot = self._fail.run("evidence", self._gather, episode.thread, samples) or NOTHING
+        """
+        Gather, diagnose and write the full dump.
+
+        `age`: of the call its thread is in, in seconds. `how`: as core.signs.Case has it.
+        """
+        snapshot = self._fail.run("evidence", self._gather, episode, samples) or NOTHING
         reading = self._evidence.thread(episode.thread, None)
         flight = self._book.current(episode.thread)
-        finding = self._diagnose(episode, snapshot, silence)
+        finding = self._diagnose(episode, snapshot, silence, how)
         peer = flight.call.peer if flight and flight.call.peer else reading and reading.peer
         episode.incident = incident = episode.incident.evolve(
             silence_s=silence,
@@ -111,17 +128,19 @@ class Incidents:
         episode.dumped_stack = reading.stack if reading else 0
         episode.serial = flight.serial if flight else 0
         episode.snapshot = snapshot
-        plan = self._plan(flight)
-        text = report.render(incident, files=episode.path, plan=plan, limit=None)
-        record = self.mask(report.render(incident, files=episode.path, plan=plan))
+        plan = "nothing; the loop turns." if how == "turning" else self._plan(flight)
+        about: dict[str, Any] = {"files": episode.path, "plan": plan}
+        about |= {"event": "no_progress"} if how == "turning" else {"event": "dump"}
+        text = report.render(incident, limit=None, **about)
+        record = self.mask(report.render(incident, **about))
         # In this order no stuck handler can silence it: the files, standard error, the log.
         self._actions.record(incident, self.mask(text))
         self._actions.urgent(record.partition("\n")[0])
-        self._actions.say("ERROR", record, wait=True)
+        self._actions.say("WARNING" if how == "turning" else "ERROR", record, wait=True)
 
     def again(self, episode: Episode, silence: float, age: float | None, stack: int) -> None:
         """Write what has changed since the dump before."""
-        before, snapshot = episode.snapshot, self._gather(episode.thread, ())
+        before, snapshot = episode.snapshot, self._gather(episode, ())
         since = silence - episode.dumped_at
         finding = self._diagnose(episode, snapshot, silence) or episode.incident.finding
         episode.incident = episode.incident.evolve(silence_s=silence, age_s=age, finding=finding)
@@ -157,7 +176,9 @@ class Incidents:
         """Return a text without secrets, as far as the host knows them."""
         return self._fail.run("mask", self._host.mask, text) or text
 
-    def _diagnose(self, episode: Episode, snapshot: Snapshot, silence: float) -> Finding | None:
+    def _diagnose(
+        self, episode: Episode, snapshot: Snapshot, silence: float, how: str = "silent"
+    ) -> Finding | None:
         return self._fail.run(
             "diagnosis",
             diagnose,
@@ -166,10 +187,26 @@ class Incidents:
             silence=silence,
             reading=self._evidence.thread(episode.thread, None),
             call=_record_of(self._book.current(episode.thread), snapshot),
+            how=how,
         )
 
-    def _gather(self, thread: int, samples: Iterable[Sample]) -> Snapshot:
+    def _gather(self, episode: Episode, samples: Iterable[Sample]) -> Snapshot:
+        thread = episode.thread
         stacks = self._evidence.stacks(thread)
+        observed = (
+            self._fail.run(
+                "observation",
+                self._evidence.observe,
+                stacks[0].native_id if stacks else None,
+                since=episode.since,
+                late_s=episode.late_s,
+            )
+            or Observed()
+        )
+        observed = self._fail.run("places", self._placed, observed, thread) or observed
+        executors = self._fail.run("executors", self._host.executors) or ()
+        iterations = self._fail.run("iterations", self._recorder.iterations) or ()
+        normal = self._fail.run("healthy samples", self._recorder.normal, thread) or ()
         in_flight, recent = self._book.records({stack.ident: stack.name for stack in stacks})
         return Snapshot(
             threads=stacks,
@@ -177,6 +214,32 @@ class Incidents:
             in_flight=in_flight,
             recent=recent,
             unavailable=self._evidence.unavailable(),
+            observed=dataclasses.replace(
+                observed, executors=executors, iterations=iterations, normal=normal
+            ),
+        )
+
+    def _placed(self, observed: Observed, thread: int) -> Observed:
+        """Name the other ends of what the stalled thread waits on, and ask the database if it is one of them."""
+        kernel = observed.kernel
+        if kernel is None or kernel.wait is None:
+            return observed
+        flight = self._book.current(thread)
+        placed, database = [], None
+        for descriptor in kernel.wait.descriptors:
+            peer = self._host.named(descriptor)
+            if (
+                peer is None
+                and descriptor.kind == "tcp"
+                and flight is not None
+                and flight.call.peer
+            ):
+                peer = f"{flight.call.peer.host} (from the call)"
+            placed.append(dataclasses.replace(descriptor, peer=peer))
+            database = database or self._host.database(descriptor)
+        wait = dataclasses.replace(kernel.wait, descriptors=tuple(placed))
+        return dataclasses.replace(
+            observed, kernel=dataclasses.replace(kernel, wait=wait), database=database
         )
 
     def _plan(self, flight: InFlight | None) -> str:

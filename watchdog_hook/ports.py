@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from watchdog_hook.core.model import Frame, Incident, InFlight, ThreadReading, ThreadStack
+    from watchdog_hook.core.observed import (
+        DatabaseFacts,
+        Descriptor,
+        ExecutorFacts,
+        Observed,
+        ThreadInKernel,
+    )
 
 
 class Evidence(Protocol):
@@ -22,6 +29,11 @@ class Evidence(Protocol):
     def cpu_seconds(self) -> float: ...
     def pressure(self) -> Any: ...
     def pause_cause(self, before: Any, after: Any, seconds: float) -> str: ...
+    def in_kernel(self, native_id: int | None) -> ThreadInKernel | None: ...
+    def observe(
+        self, native_id: int | None, *, since: tuple[float, float] | None, late_s: float | None
+    ) -> Observed: ...
+    def forget(self) -> None: ...
     def unavailable(self) -> tuple[tuple[str, str], ...]: ...
     def process_started(self) -> float | None: ...
     def versions(self) -> dict[str, str]: ...
@@ -64,6 +76,20 @@ class Host:
     def waiting(self) -> int | None:
         """Return how many task instances wait, without a call to anybody; None: not known."""
         return None
+
+    def executors(self) -> tuple[ExecutorFacts, ...]:
+        """Return the executors in numbers, without a call to anybody."""
+        return ()
+
+    def named(self, descriptor: Descriptor) -> str | None:
+        """Return who is at the other end of a connection, in words; None where the host does not know it."""
+
+    def database(self, descriptor: Descriptor) -> DatabaseFacts | None:
+        """
+        Ask the host's database about the connection that the loop waits on. Takes some seconds at most.
+
+        None where that connection does not lead to the host's database.
+        """
 
     def gauge(self, name: str, value: float) -> None:
         """Send a gauge."""

@@ -11,7 +11,7 @@ from watchdog_hook import fork
 from watchdog_hook.book import Book, Guard
 from watchdog_hook.calls import CallWatch
 from watchdog_hook.config import Config
-from watchdog_hook.core import ladder
+from watchdog_hook.core import ladder, progress
 from watchdog_hook.core.ladder import Progress, Step
 from watchdog_hook.core.model import Call, Clock, Deed, InFlight, Sample, StuckCallTimeout
 from watchdog_hook.core.report import log_line
@@ -30,6 +30,7 @@ from watchdog_hook.failopen import FailOpen
 from watchdog_hook.incidents import Episode, Incidents
 from watchdog_hook.notes import Notes, SlowPhases
 from watchdog_hook.ports import Actions, Evidence, Host, SystemClock
+from watchdog_hook.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,7 @@ THREAD_NAME = "watchdog-hook"
 STILL_LOOKS = 3  # equal looks before a stack counts as settled somewhere else
 METRICS_EVERY = 10.0  # seconds
 PRESSURE_EVERY = 10  # looks
+HEALTHY_EVERY = 10  # looks at a loop that beats, until one stack of it is taken
 REST = 3  # times the interval between looks while all is well
 LEAST_TOLERANCE = 2.0  # seconds our own wait may be late without the process counting as paused
 BUSY = 0.8  # of a late wait spent on the processor: the process ran, only not us
@@ -51,18 +53,24 @@ UNSEEN = (0, 0)
 class Phase:
     """Marks where the loop is, for the time of a with statement. Nests."""
 
-    __slots__ = ("_before", "_dog", "_name")
+    __slots__ = ("_before", "_dog", "name", "outer", "started")
 
     def __init__(self, dog: Watchdog, name: str) -> None:
         self._dog = dog
-        self._name = name
+        self.name = name
 
     def __enter__(self) -> None:
-        self._before = self._dog.where
-        self._dog.where = self._name
+        dog = self._dog
+        recorder = dog.recorder
+        self._before, self.outer = dog.where, recorder.inside
+        self.started = dog._now()
+        dog.where, recorder.inside = self.name, self
 
     def __exit__(self, *_: object) -> None:
-        self._dog.where = self._before
+        dog = self._dog
+        recorder = dog.recorder
+        dog.where, recorder.inside = self._before, self.outer
+        recorder.phases.append((self.name, self.started, dog._now()))
 
 
 class Watchdog:
@@ -87,11 +95,19 @@ class Watchdog:
         self._clock: Any = clock or SystemClock()
         self._now = self._clock.now
         self.book = Book(self._now)
+        self.recorder = Recorder(self._now)
         self._evidence = evidence or _real_evidence()
         self._actions = actions or _real_actions(config, self.mask)
         self.fail = FailOpen(lambda text: self._actions.say("ERROR", self.mask(text)))
         self.incidents = Incidents(
-            config, self._clock, self.book, self._evidence, self._actions, self.host, self.fail
+            config,
+            self._clock,
+            self.book,
+            self._evidence,
+            self._actions,
+            self.host,
+            self.fail,
+            self.recorder,
         )
         self._calls = CallWatch(self, self._evidence, self._actions)
         self._notes = Notes()
@@ -112,8 +128,14 @@ class Watchdog:
         self._pauses: deque[tuple[float, float]] = deque(maxlen=32)
         self._pressure: Any = None
         self._pressure_in = 0  # looks until it is read
+        self._healthy_in = HEALTHY_EVERY // 2  # not in the look that reads the pressure
         self._cpu = self._evidence.cpu_seconds()
+        self._late = 0.0  # our worst lateness in this iteration, in seconds
         self._metrics_at = 0.0
+        self._standstills: tuple[progress.Standstill, ...] = ()
+        self._standing: dict[
+            str, tuple[Episode, float]
+        ] = {}  # of those that were told, by executor
         self._thread: threading.Thread | None = None
         self.busy = False  # inside the working part: files, logging, metrics
         self.forking = False  # a fork is under way, in some thread of the host
@@ -126,6 +148,7 @@ class Watchdog:
         self.ident = threading.get_ident()
         self.native_id = threading.get_native_id()
         self._beat_at = self._now()
+        self.recorder.watch(self.ident, self._beat_at)
         self._state = State.begin(self._beat_at)
         self._forget_samples()
         self._begin_iteration()
@@ -137,6 +160,11 @@ class Watchdog:
         self._beat_at = self._now()
         if phase is not None:
             self.where = phase
+
+    def turn(self, phase: str | None = None) -> None:
+        """Say that the loop begins a turn: a beat, and the phases from here on are this turn's in the reports."""
+        self.beat(phase)
+        self.recorder.turn(self._beat_at)
 
     def phase(self, name: str) -> Phase:
         """Return a context that marks where the loop is, for the reports."""
@@ -206,6 +234,7 @@ class Watchdog:
         self._thread = None
         self.book.forget()
         self._actions.forget()
+        self._evidence.forget()
         for forget in self._on_forget:
             forget()
 
@@ -258,7 +287,9 @@ class Watchdog:
         self._beating = beat_at != self._state.beat_at
         if self._beating:
             self._begin_iteration()
+            self.fail.run("healthy samples", self._sample_healthy, beat_at)
         moved = self._sample(now)
+        self._late = max(self._late, overslept)
         overslept = self._excusable(overslept)
         self._state, events = judge(
             self._state, Reading(now, beat_at, overslept, moved, self.ending), self._patience
@@ -276,6 +307,7 @@ class Watchdog:
         self.fail.run("host", self.host.tick, now)
         if now - self._metrics_at >= METRICS_EVERY:
             self._metrics_at = now
+            self.fail.run("progress", self._look_for_progress, now)
             self._measure(self._gauges, silence)
         self._actions.settle()
 
@@ -299,9 +331,26 @@ class Watchdog:
         if self._pressure_in < 0:
             self._pressure, self._pressure_in = self._evidence.pressure(), PRESSURE_EVERY - 1
 
+    def _look_for_progress(self, now: float) -> None:
+        """Report an executor that gets nowhere while the loop turns; a silent loop is told already."""
+        silent = self._episode is not None or self.host.breaker_open()
+        executors = () if silent else self.host.executors()
+        self._standstills, told = progress.watch(self._standstills, executors, now)
+        for standstill in told:
+            lasted = now - standstill.since
+            episode = self.incidents.begin(self.ident, lasted, self.where)
+            self.incidents.dump(episode, lasted, None, (), how="turning")
+            self._standing[standstill.name] = episode, standstill.since
+        over = set(self._standing) - {standstill.name for standstill in self._standstills}
+        for name in over:
+            episode, since = self._standing.pop(name)
+            self.incidents.end(episode, now - since)
+
     def _begin_iteration(self) -> None:
         self._progress = FRESH
         self._entered = self.book.entered
+        self._since = self._cpu, self._now()
+        self._late = 0.0
         if self._stack != UNSEEN:
             self._forget_samples()
 
@@ -310,11 +359,22 @@ class Watchdog:
         self._stack = UNSEEN  # hash of the loop's stack, and its call, at the last look
         self._still = 0  # looks since the stack changed
 
+    def _sample_healthy(self, beat_at: float) -> None:
+        """Take the loop's stack now and then while it beats: what a stalled one is held against."""
+        self.recorder.beat_seen(beat_at)
+        self._healthy_in -= 1
+        if self._healthy_in < 0:
+            self._healthy_in = HEALTHY_EVERY - 1
+            # The loop runs meanwhile. Should it leave a frame in the microseconds in which that is held here,
+            # the frame's values are released in this thread.
+            self.recorder.healthy(self._evidence.frames(self.ident))
+
     def _sample(self, now: float) -> bool:
         """Sample the loop's stack when it is silent. Return whether it moved since the last look."""
         silence = self._state.silence(now)
         if silence < self.config.sample_after:
             return False
+        self.recorder.silent()
         reading = self._evidence.thread(self.ident, self.native_id)
         if reading is None:
             return False
@@ -323,7 +383,8 @@ class Watchdog:
         moved = bool(self._stack[0]) and stack != self._stack
         self._still = 0 if moved else self._still + 1
         self._stack = stack
-        self._samples.append(Sample(silence, self._evidence.frames(self.ident)))
+        kernel = self.fail.run("kernel", self._evidence.in_kernel, self.native_id)
+        self._samples.append(Sample(silence, self._evidence.frames(self.ident), kernel))
         return moved
 
     def _handle(self, event: object, now: float) -> None:
@@ -400,6 +461,7 @@ class Watchdog:
     def _open_episode(self, silence: float) -> Episode:
         self._state = replace(self._state, stalled=True)
         self._episode = episode = self.incidents.begin(self.ident, silence, self.where)
+        episode.since = self._since
         flight = self.book.current(self.ident)
         self.say(
             "WARNING",
@@ -416,7 +478,9 @@ class Watchdog:
         if episode.dumped:
             return
         samples = self._samples if episode.thread == self.ident else ()
-        self.incidents.dump(episode, silence, self._age_in(episode), samples)
+        episode.late_s = self._late
+        how = "moving" if episode.thread == self.ident and self._state.moving else "silent"
+        self.incidents.dump(episode, silence, self._age_in(episode), samples, how=how)
         self.count("stalls", {"verdict": episode.incident.finding.id})
 
     def _age_in(self, episode: Episode) -> float | None:

@@ -114,6 +114,10 @@ class OnPostgres(Database):
             cursor.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
+    def connect(self) -> Any:
+        """Return a session of the server's own."""
+        return self._server.connect()
+
     def save(self, folder: Path) -> None:
         self._server.stop()
         shutil.copytree(self._server.data, folder / "data")

@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own: in a folder, on a socket in it, as a user without rights."""
+"""A PostgreSQL of our own: in a folder, on a port of its own on loopback, as a user without rights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -16,7 +17,7 @@ MISSING = (
     "Airflow 2 runs the KubernetesExecutor on PostgreSQL only, and there is no PostgreSQL here "
     "(looked in /usr/lib/postgresql/*/bin and on PATH). Install it: apt-get install postgresql"
 )
-FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses="]
+FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses=127.0.0.1"]
 
 
 class PostgresMissing(RuntimeError):
@@ -24,7 +25,7 @@ class PostgresMissing(RuntimeError):
 
 
 class Postgres:
-    """One cluster with one database, `airflow`, reached through a socket in its folder."""
+    """One cluster with one database, `airflow`, reached over TCP, as a real one is."""
 
     def __init__(self, template: Path | None = None) -> None:
         """Start from a copy of `template`, a folder that `save` has made, or empty."""
@@ -32,6 +33,7 @@ class Postgres:
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self.data = self.folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
         if template:
             shutil.copytree(template, self.data)
         self._give_away()
@@ -41,19 +43,21 @@ class Postgres:
     @property
     def url(self) -> str:
         """Return what `sql_alchemy_conn` takes."""
-        return f"postgresql+psycopg2://airflow@/airflow?host={self.folder}"
+        return f"postgresql+psycopg2://airflow@127.0.0.1:{self.port}/airflow"
 
     def connect(self, database: str = "airflow") -> Any:
         """Return a connection that commits each statement."""
         import psycopg2
 
-        connection = psycopg2.connect(host=str(self.folder), user="airflow", dbname=database)
+        connection = psycopg2.connect(
+            host="127.0.0.1", port=self.port, user="airflow", dbname=database
+        )
         connection.autocommit = True
         return connection
 
     def start(self) -> None:
         """Start the server and return once it answers."""
-        options = [word for option in FAST for word in ("-c", option)]
+        options = ["-p", str(self.port), *(word for option in FAST for word in ("-c", option))]
         log = (self.folder / "postgres.log").open("ab")
         with log:
             self._process = subprocess.Popen(
@@ -139,3 +143,9 @@ def _someone_without_rights() -> dict[str, Any]:
             "cwd": tempfile.gettempdir(),
         }
     raise RuntimeError("PostgreSQL does not run as root, and there is neither postgres nor nobody")
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

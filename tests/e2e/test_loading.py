@@ -172,4 +172,5 @@ def test_a_silence_beyond_its_limit_ends_the_process_with_its_evidence(start: St
         "dump.txt",
         "faulthandler.txt",
         "incident.json",
+        "speedscope.json",
     }

@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,11 @@ import pytest
 
 from watchdog_hook import Config, Watchdog
 from watchdog_hook.actions import record, voice
-from watchdog_hook.actions.errand import Errands
 from watchdog_hook.actions.meter import Meter
 from watchdog_hook.actions.record import Recorder
 from watchdog_hook.actions.voice import StandardError, Voice
-from watchdog_hook.core.model import Finding, Frame, Incident, Snapshot, ThreadStack
+from watchdog_hook.core.model import Finding, Frame, Incident, Sample, Snapshot, ThreadStack
+from watchdog_hook.errand import Errands
 from watchdog_hook.ports import Host
 
 if TYPE_CHECKING:
@@ -473,6 +474,56 @@ class TestRecorder:
         assert not recorder.working()
         recorder.reset_after_fork()
         assert recorder.write(incident(recorder.new_id(WALL)), "x")
+
+
+class TestFlameGraph:
+    SAMPLES = tuple(Sample(15.0 + n, (Frame("a_secret_function", "/x.py", n),)) for n in range(9))
+
+    def sampled(self, recorder: Recorder) -> Incident:
+        one = incident(recorder.new_id(WALL))
+        return one.evolve(snapshot=replace(one.snapshot, samples=self.SAMPLES))
+
+    def test_samples_are_drawn_in_a_file_of_their_own(self, tmp_path):
+        recorder = Recorder(tmp_path, host="here")
+        folder = recorder.write(self.sampled(recorder), "x")
+
+        assert names(folder) == [*NAMES, "speedscope.json"]
+        assert stat.S_IMODE((folder / "speedscope.json").stat().st_mode) == 0o600
+        (stall,) = json.loads((folder / "speedscope.json").read_text())["profiles"]
+        assert stall["weights"] == [1.0] * 8 + [0.0]
+
+    def test_it_is_masked_as_all_files_are(self, tmp_path):
+        recorder = Recorder(tmp_path, host="here", mask=lambda text: text.replace("secret", "***"))
+        folder = recorder.write(self.sampled(recorder), "x")
+
+        assert "secret" not in (folder / "speedscope.json").read_text()
+        assert "a_***_function" in (folder / "speedscope.json").read_text()
+
+    def test_an_update_leaves_it_as_it_was(self, tmp_path):
+        recorder = Recorder(tmp_path, host="here")
+        one = self.sampled(recorder)
+        folder = recorder.write(one, "x")
+        before = (folder / "speedscope.json").read_bytes()
+        recorder.update(one.evolve(ended=WALL + 60), "y")
+
+        assert names(folder) == [*NAMES, "speedscope.json"]
+        assert (folder / "speedscope.json").read_bytes() == before
+
+    def test_one_that_does_not_fit_is_removed_and_the_rest_stays(self, tmp_path):
+        code = """
+            import resource, sys
+            from tests.integration.test_record import Recorder, TestFlameGraph, record
+            recorder = Recorder(sys.argv[1], host="here")
+            one = TestFlameGraph().sampled(recorder)
+            record.speedscope.chunks = lambda incident: iter(["x" * 10_000] * 10)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))
+            print(recorder.write(one, "small"))
+            print(recorder.trouble())
+        """
+        out = _python(code, str(tmp_path)).splitlines()
+
+        assert names(Path(out[0])) == NAMES
+        assert "File too large" in out[1]
 
 
 class TestFullDisk:

@@ -72,10 +72,11 @@ def test_the_records_say_who_is_in_what_and_what_was_before(book, clock):
     book.leave(done, "200")
     book.enter(Call("POST /pods"), guarded=True)
     clock.wait(3)
+    done.bytes = 99
     in_flight, past = book.records({ME: "MainThread"})
 
     assert in_flight == (CallRecord("POST /pods", None, "MainThread", 3.0, guarded=True),)
-    assert past == (CallRecord("GET /pods", "k8s:443", "MainThread", 5.0, 2.0, "200"),)
+    assert past == (CallRecord("GET /pods", "k8s:443", "MainThread", 5.0, 2.0, "200", bytes=99),)
 
 
 def test_only_the_last_ones_are_kept(book):
@@ -83,6 +84,14 @@ def test_only_the_last_ones_are_kept(book):
         book.leave(book.enter(Call(str(number))))
 
     assert [record.call for record in book.records()[1]] == ["2", "3", "4"]
+
+
+def test_two_hundred_are_the_last_ones(clock):
+    book = Book(clock.now)
+    for number in range(250):
+        book.leave(book.enter(Call(str(number))))
+
+    assert [record.call for record in book.records()[1]] == [str(n) for n in range(50, 250)]
 
 
 def test_the_calls_of_other_threads_are_their_own(book):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -75,7 +77,7 @@ def test_incidents_are_listed_the_newest_last(run, tmp_path):
     write(tmp_path, incident(SECOND, ended=1793528200.0))
     write(tmp_path, incident(FIRST))
 
-    code, out, _ = run("incidents")
+    code, out, _ = run("incidents", "--all")
 
     heading, first, second = out.splitlines()
     assert code == 0
@@ -104,8 +106,100 @@ def test_incidents_as_json_are_one_list(run, tmp_path):
         "call": "POST /api/v1/namespaces/{namespace}/pods",
         "peer": "10.0.0.1:443",
         "verdict": "kubernetes-api-read",
+        "fingerprint": report.fingerprint(incident()),
         "damage": [],
     }
+
+
+AT = Frame("KubernetesExecutor.sync", "/x/site-packages/airflow/executors/k.py", 9)
+WEEK = 7 * 86_400
+
+
+def again(number: int, silence: float, *frames: Frame, **changes) -> Incident:
+    """Return the same stall a week later each time, at other lines, of another process."""
+    moved = tuple(Frame(f.function, f.file, f.line + number) for f in frames or (AT,))
+    return incident(
+        f"202611{number:02}T101500Z-node-1-{number}-1",
+        began=1793528100.0 + (number - 1) * WEEK,
+        silence_s=silence,
+        snapshot=Snapshot(
+            (
+                ThreadStack(
+                    1, "MainThread", (Frame("read", "/usr/lib/python3.12/ssl.py", number), *moved)
+                ),
+            )
+        ),
+        **changes,
+    )
+
+
+def test_incidents_of_one_kind_are_one_group_with_how_often_since_when_and_how_long(run, tmp_path):
+    for number, silence in ((1, 61.5), (2, 380.2), (3, 41.0)):
+        write(tmp_path, again(number, silence))
+
+    code, out, err = run("incidents")
+
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "kubernetes-api-read in executor.heartbeat",
+        "  3 times since Sun 2026-11-01, 41-380 s",
+        "  at    KubernetesExecutor.sync (airflow/executors/k.py:12)",
+        "  last  20261103T101500Z-node-1-3-1",
+    ]
+
+
+def test_groups_come_in_the_order_of_their_newest_incidents(run, tmp_path):
+    write(tmp_path, again(1, 61.5))
+    write(tmp_path, again(2, 30.0, phase="scheduling"))
+    write(tmp_path, again(3, 61.5))
+
+    first, second = run("incidents")[1].split("\n\n")
+
+    assert first.startswith("kubernetes-api-read in scheduling\n  once, Sun 2026-11-08, 30 s\n")
+    assert second.startswith(
+        "kubernetes-api-read in executor.heartbeat\n  2 times since Sun 2026-11-01, "
+    )
+
+
+def test_an_incident_of_an_early_release_is_grouped_by_a_fingerprint_reckoned_anew(run, tmp_path):
+    write(tmp_path, again(1, 61.5))
+    folder = write(tmp_path, again(2, 61.5))
+    data = {**json.loads((folder / "incident.json").read_text()), "fingerprint": "0" * 12}
+    (folder / "incident.json").write_text(json.dumps(data))
+
+    one, two = json.loads(run("incidents", "--json")[1])
+
+    assert one["fingerprint"] == two["fingerprint"] == report.fingerprint(again(1, 61.5))
+    assert "2 times since" in run("incidents")[1]
+
+
+@pytest.mark.parametrize("lost", ["verdict", "threads", "all"])
+def test_damaged_incidents_are_a_group_of_their_own_and_do_not_hide_the_others(run, tmp_path, lost):
+    write(tmp_path, again(1, 61.5))
+    for number in (2, 3):
+        path = write(tmp_path, again(number, 50.0)) / "incident.json"
+        data = json.loads(path.read_text())
+        path.write_text("{" if lost == "all" else json.dumps({**data, lost: None}))
+
+    code, out, err = run("incidents")
+
+    sound, damaged = out.split("\n\n")
+    assert code == 1
+    assert "once, Sun 2026-11-01" in sound
+    assert damaged.startswith("damaged: verdict or stack cannot be read\n  2 times")
+    assert damaged.endswith("  last  20261103T101500Z-node-1-3-1\n")
+    assert len(err.splitlines()) == 2
+
+
+def test_a_group_stays_in_its_lines_whatever_its_texts_hold(run, tmp_path):
+    evil = Frame("f\x1b[2J\nlast  forged", "/dags/\ud800.py", 1)
+    write(tmp_path, again(1, 61.5, evil, phase="a\nb\x1b[31m\u202e"))
+
+    code, out, _ = run("incidents")
+
+    assert code == 0
+    assert len(out.splitlines()) == 4
+    assert all(line.isprintable() for line in out.splitlines())
 
 
 def test_other_folders_are_no_incidents(run, tmp_path):
@@ -119,23 +213,134 @@ def test_a_damaged_incident_is_listed_as_damaged_with_exit_code_1(run, tmp_path)
     write(tmp_path, incident())
     (write(tmp_path, incident(SECOND)) / "incident.json").write_text('{"schema": 1, "id"')
 
-    code, out, err = run("incidents")
+    code, out, err = run("incidents", "--all")
 
     assert code == 1
     assert "damaged" in out.splitlines()[-1]
     assert err.startswith(f"{SECOND}: incident.json is not JSON")
 
 
-def test_show_prints_how_it_went_on_and_the_dump_as_it_is(run, tmp_path):
-    dump = "first line\n  [bold]not markup[/bold] " + "x" * 500 + "\n"
-    write(tmp_path, incident(), dump)
+def test_show_prints_the_diagnosis_first_then_how_it_went_on_then_the_stack(run, tmp_path):
+    write(tmp_path, incident())
 
     code, out, err = run("show", FIRST)
 
+    parts = [
+        " Silent since ",
+        " The API server took it and never answered.",
+        "kubernetes-api-read (high)",
+        "at 60 s: interrupt (signal): landed",
+        " Stack of MainThread, innermost frame first:",
+        "    read (/lib/ssl.py:1099)",
+    ]
     assert (code, err) == (0, "")
-    assert out.endswith(dump)
-    assert "at 60 s: interrupt (signal): landed" in out
-    assert "kubernetes-api-read (high)" in out
+    assert out.startswith(parts[0])
+    assert [out.index(part) for part in parts] == sorted(out.index(part) for part in parts)
+
+
+def test_show_prints_the_dump_as_it_was_written_when_that_is_asked_for(run, tmp_path):
+    dump = "first line\n  [bold]not markup[/bold] " + "x" * 500 + "\n"
+    write(tmp_path, incident(), dump)
+
+    assert run("show", FIRST, "--dump") == (0, dump, "")
+
+
+LIBRARY = Frame("urlopen", "/x/site-packages/urllib3/connectionpool.py", 787)
+MINE = Frame("pod_mutation_hook", "/opt/airflow/config/airflow_local_settings.py", 12)
+
+
+def on_terminal(directory: Path, *arguments: str, **environment: str) -> str:
+    """Return what show prints on a real terminal."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "watchdog_hook",
+            "show",
+            *arguments,
+            "--incident-dir",
+            str(directory),
+        ],
+        cwd=ROOT,
+        env={
+            **{name: value for name, value in os.environ.items() if name not in COLOURS},
+            "TERM": "xterm-256color",
+            "COLUMNS": "100",
+            **environment,
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        os.close(theirs)
+        pieces = []
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while piece := os.read(ours, 65536):
+                pieces.append(piece)
+        os.close(ours)
+    assert process.returncode == 0
+    return b"".join(pieces).decode().replace("\r\n", "\n")
+
+
+COLOURS = ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "CLICOLOR", "COLORTERM")
+DIM, BOLD = "\x1b[2m", "\x1b[1m"
+
+
+@pytest.fixture
+def _stalled_in_my_hook(tmp_path):
+    stack = ThreadStack(1, "MainThread", (LIBRARY, MINE, AT))
+    idle = tuple(ThreadStack(n, f"pool-{n}", (LIBRARY,)) for n in range(2, 16))
+    write(tmp_path, incident(snapshot=Snapshot((stack, *idle))))
+
+
+@pytest.mark.usefixtures("_stalled_in_my_hook")
+def test_on_a_terminal_own_frames_are_brighter_than_those_of_libraries(tmp_path):
+    shown = on_terminal(tmp_path, FIRST)
+    line = {
+        name: each
+        for each in shown.splitlines()
+        for name in ("urlopen", "hook", "sync")
+        if name in each
+    }
+
+    assert DIM in line["urlopen"]
+    assert "\x1b[1;33m" in line["hook"]
+    assert BOLD in line["sync"]
+    assert BOLD in shown.partition(" The API server took it and never answered.")[0]
+    assert "14 x pool-2, pool-3" in shown
+
+
+@pytest.mark.usefixtures("_stalled_in_my_hook")
+def test_with_no_color_a_terminal_gets_no_escape_and_so_does_a_pipe(run, tmp_path):
+    shown = on_terminal(tmp_path, FIRST, NO_COLOR="1")
+
+    assert "urlopen (urllib3/connectionpool.py:787)" in shown
+    assert "\x1b" not in shown
+    assert "\x1b" not in run("show", FIRST)[1]
+
+
+def test_a_pipe_gets_long_lines_whole_and_no_markup_is_read(run, tmp_path):
+    sentence = "It waits in [bold]this[/bold]" + " and that" * 60
+    write(tmp_path, incident(finding=Finding("a-cause", "high", sentence)))
+
+    assert run("show", FIRST)[1].splitlines()[1] == f" {sentence}"
+
+
+def test_show_does_not_need_what_only_the_page_needs(tmp_path):
+    write(tmp_path, incident())
+    program = (
+        "import sys\n"
+        "from watchdog_hook.cli import main\n"
+        f"main(['show', 'latest', '--incident-dir', {str(tmp_path)!r}])\n"
+        f"main(['incidents', '--incident-dir', {str(tmp_path)!r}])\n"
+        "print({'jinja2', 'markupsafe'} & set(sys.modules))\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert shown.stdout.endswith("\nset()\n")
 
 
 @pytest.mark.parametrize("asked", ["latest", "20261102", SECOND])
@@ -227,7 +432,7 @@ def test_an_incident_of_another_schema_is_said_to_be_one(run, tmp_path):
 def test_bytes_that_are_no_text_do_not_stop_show(run, tmp_path):
     (write(tmp_path, incident()) / "dump.txt").write_bytes(b"before \xff\xfe after\n")
 
-    code, out, _ = run("show", FIRST)
+    code, out, _ = run("show", FIRST, "--dump")
 
     assert code == 0
     assert "before" in out
@@ -288,16 +493,27 @@ def test_what_airflow_prints_while_it_loads_is_kept_out_of_the_json(capfd, monke
 
 def test_a_terminal_is_not_moved_about_by_a_dump(run, tmp_path, monkeypatch):
     write(tmp_path, incident(), dump="thread \x1b[2Jname\n")
-    assert "\x1b[2J" in run("show", FIRST)[1]
+    assert "\x1b[2J" in run("show", FIRST, "--dump")[1]
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
 
-    out = run("show", FIRST)[1]
+    out = run("show", FIRST, "--dump")[1]
 
     assert "thread \\x1b[2Jname" in out
     assert "\x1b[2J" not in out
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["show"], ["incidents", "--colour"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dance"],
+        ["show"],
+        ["incidents", "--colour"],
+        ["show", "latest", "--json", "--dump"],
+        ["show", "latest", "--json", "--html", "-"],
+        ["show", "latest", "--force"],
+    ],
+)
 def test_a_command_that_cannot_be_meant_is_a_usage_error(arguments):
     with pytest.raises(SystemExit) as leaving:
         main(arguments)
@@ -307,7 +523,9 @@ def test_a_command_that_cannot_be_meant_is_a_usage_error(arguments):
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     write(tmp_path, incident(), dump="a line of the dump\n" * 100_000)
-    command = f"{sys.executable} -m watchdog_hook show latest --incident-dir {tmp_path} | head -1"
+    command = (
+        f"{sys.executable} -m watchdog_hook show latest --dump --incident-dir {tmp_path} | head -1"
+    )
     shown = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"],
         cwd=ROOT,
@@ -317,7 +535,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     )
 
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert FIRST in shown.stdout
+    assert shown.stdout == "a line of the dump\n"
 
 
 # doctor

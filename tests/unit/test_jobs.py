@@ -18,7 +18,7 @@ def test_the_key_of_a_tuple_and_of_a_dataclass_is_found():
 
 def test_what_is_no_job_is_not_counted():
     jobs = Jobs()
-    jobs.put(key_of(0))
+    jobs.put(key_of(0), 0.0)
     jobs.taken(key_of(0))
 
     assert key_of(0) is None
@@ -27,8 +27,8 @@ def test_what_is_no_job_is_not_counted():
 
 def test_of_two_jobs_of_one_key_the_older_is_outdated():
     jobs = Jobs()
-    jobs.put("a")
-    jobs.put("a")
+    jobs.put("a", 0.0)
+    jobs.put("a", 0.0)
     jobs.taken("a")
 
     assert jobs.outdated("a")
@@ -38,9 +38,9 @@ def test_of_two_jobs_of_one_key_the_older_is_outdated():
 
 def test_a_job_that_was_put_back_is_ours_until_the_key_is_queued_anew():
     jobs = Jobs()
-    jobs.put("a", ours=True)
+    jobs.put("a", 0.0, ours=True)
     assert jobs.put_back("a")
-    jobs.put("a")
+    jobs.put("a", 0.0)
 
     assert not jobs.put_back("a")
 
@@ -82,10 +82,10 @@ def test_an_answer_that_says_nothing_of_the_pod_does_not_count():
 
 def test_whoever_waited_while_the_server_fell_silent_is_doubtful_until_settled():
     jobs = Jobs()
-    jobs.put("a")
+    jobs.put("a", 0.0)
     assert not jobs.doubtful("a")
     jobs.doubt_all()
-    jobs.put("b")
+    jobs.put("b", 0.0)
 
     assert jobs.doubtful("a")
     assert not jobs.doubtful("b")
@@ -120,7 +120,7 @@ def test_of_any_queue_only_the_newest_job_of_a_key_may_start(steps):
             number += 1
             queue.append((step, number))
             newest[step] = number
-            jobs.put(step)
+            jobs.put(step, 0.0)
         elif queue:
             key, job = queue.popleft()
             jobs.taken(key)
@@ -130,3 +130,19 @@ def test_of_any_queue_only_the_newest_job_of_a_key_may_start(steps):
                 assert job == newest[key]
         assert jobs.waiting == len(queue)
     assert started == newest
+
+
+def test_the_oldest_keeps_its_age_through_every_attempt_until_its_outcome_is_known():
+    jobs = Jobs()
+    jobs.put("a", 10.0)
+    jobs.put("b", 20.0)
+    jobs.taken("a")
+    assert jobs.oldest() == 20.0, "a job in hand does not wait in the queue"
+
+    jobs.put("a", 30.0, ours=True)
+    assert jobs.oldest() == 10.0
+
+    jobs.taken("a")
+    jobs.settled("a")
+    jobs.put("a", 40.0)
+    assert jobs.oldest() == 20.0

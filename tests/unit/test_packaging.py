@@ -29,17 +29,20 @@ def wheel() -> importlib.metadata.Distribution:
     pytest.skip("the wheel is not installed here: tox does that")
 
 
-def test_every_module_is_in_the_wheel(wheel):
+def test_every_module_and_every_template_is_in_the_wheel(wheel):
     sources = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "watchdog_hook").rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.is_file() and path.suffix != ".pyc"
     }
     installed = {
-        str(file) for file in wheel.files or () if file.suffix == ".py" or file.name == "py.typed"
+        str(file)
+        for file in wheel.files or ()
+        if file.parts[0] == "watchdog_hook" and file.suffix != ".pyc"
     }
 
     assert installed == sources
+    assert "watchdog_hook/cli/templates/page.html.jinja" in sources
 
 
 def test_the_wheel_brings_no_tests_and_no_examples(wheel):
@@ -67,12 +70,12 @@ def test_the_wheel_hooks_into_airflow_by_its_description_only(wheel):
         assert callable(each.load())
 
 
-def test_the_runtime_dependencies_are_the_four_that_are_beside_airflow_anyway():
+def test_the_runtime_dependencies_are_the_five_that_are_beside_airflow_anyway():
     needed = {
         re.split(r"\W*[<>=]", line)[0] for line in SETUP["options"]["install_requires"].split()
     }
 
-    assert needed == {"psutil", "rich", "rich-argparse", "wrapt"}
+    assert needed == {"Jinja2", "psutil", "rich", "rich-argparse", "wrapt"}
 
 
 def test_every_room_of_the_house_has_its_floor():
@@ -120,4 +123,4 @@ def test_the_helper_of_the_readme_says_what_it_runs():
         check=True,
     )
 
-    assert "lint, types, unit, long" in shown.stdout
+    assert "lint, types, unit, long, browser" in " ".join(shown.stdout.split())

@@ -391,6 +391,7 @@ PARTS = [
     "_limit",
     "_outcome",
     "_follow",
+    "_bytes_of",
     "answered",
     "failed",
     "allows",

@@ -149,6 +149,7 @@ def test_the_table_of_events_has_every_event_of_the_package_and_no_other():
         said.update(
             re.findall(r'(?:note|log_line|render|_first_line)\(\s*(?:incident, )?"(\w+)"', text)
         )
+        said.update(re.findall(r'"event": "(\w+)"', text))
         said.update(re.findall(r'\.say\(\s*"[A-Z]+",\s*"(\w+)"', text))
 
     assert documented == said

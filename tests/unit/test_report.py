@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from watchdog_hook.core.model import (  # noqa: E402
     Snapshot,
     ThreadStack,
 )
+from watchdog_hook.core.observed import Iteration, Observed  # noqa: E402
 from watchdog_hook.core.report import (  # noqa: E402
     fingerprint,
     from_json,
@@ -40,6 +42,7 @@ STUCK = CallRecord(
     "POST /api/v1/namespaces/{namespace}/pods", "10.0.0.1:443", "MainThread", 31.2, guarded=True
 )
 DONE = CallRecord("GET /version", "10.0.0.1:443", "MainThread", 40.0, 1.25, "200")
+GOES_ON = Iteration(31.0, None, (("heartbeat", 0.0, 31.0),))
 
 
 def incident(**changes: Any) -> Incident:
@@ -125,12 +128,13 @@ class TestRender:
 
         parts = [
             "watchdog_hook: event=dump",
+            " Silent since 2026-11-22T23:53:51.500Z",
             " It waits.",
             " Sign: a sign",
+            " Verdict: ",
+            " Next: interrupt at 60 s",
             " What you can change:",
             "   And [that] x = 1.",
-            " Next: interrupt at 60 s",
-            " Silent since 2026-11-22T23:53:51.500Z",
             " Where the time went",
             " Stack of MainThread",
             " Other threads (1)",
@@ -155,20 +159,57 @@ class TestRender:
     def test_the_table_shows_own_and_total_share(self):
         lines = render(incident()).splitlines()
 
-        at = lines.index("   %own  %total  function (file:line)")
+        at = lines.index("   %Own   %Total  OwnTime  TotalTime  Function (filename)")
         assert (
             lines[at - 1] == " Where the time went, in 3 samples between 15 s and 17 s of silence:"
         )
-        assert [line.split(maxsplit=2)[:2] for line in lines[at + 1 : at + 4]] == [
-            ["67", "67"],
-            ["33", "33"],
-            ["0", "100"],
+        assert lines[at + 1 : at + 4] == [
+            "  50.00%  50.00%    1.00s     1.00s   SSLSocket.read (ssl.py)",
+            "  50.00%  50.00%    1.00s     1.00s   request (kubernetes/client/rest.py)",
+            "   0.00% 100.00%   0.000s     2.00s   _run_scheduler_loop (airflow/jobs/s.py)",
         ]
 
-    def test_a_frame_that_recurs_in_one_sample_counts_once(self):
-        recursive = incident(snapshot=Snapshot((), samples=(Sample(15.0, (READ, LOOP, LOOP)),)))
+    def test_what_is_new_since_healthy_days_stands_between_the_table_and_the_stack(self):
+        seen = Observed(
+            iterations=(Iteration(31.0, 1.0, (("scheduling", 0.0, 0.5),)), GOES_ON),
+            normal=(((LOOP,), 34),),
+        )
+        text = render(incident(snapshot=replace(incident().snapshot, observed=seen)))
 
-        assert "      0     100  _run_scheduler_loop" in render(recursive)
+        assert (
+            " Normally (34 healthy samples): a turn takes 1.00 s (scheduling 0.50);"
+            " innermost 100 % _run_scheduler_loop (airflow/jobs/s.py).\n"
+            " New since the healthy picture: request (kubernetes/client/rest.py:200);"
+            " + marks what was in no healthy sample.\n"
+            " Stack of MainThread, tid 11, innermost frame first:\n"
+            "  + SSLSocket.read (ssl.py:1099)\n"
+            "  + request (kubernetes/client/rest.py:200)\n"
+            "    _run_scheduler_loop (airflow/jobs/s.py:7)\n"
+        ) in text
+        assert text.index(" Where the time went") < text.index(" Normally")
+
+    def test_a_record_has_the_last_calls_and_turns_the_files_have_all(self):
+        calls = tuple(CallRecord(f"GET /{n}", None, "x", 9.0, 1.0, "200") for n in range(200))
+        ended = tuple(Iteration(99.0 - n, 1.0, ()) for n in range(50))
+        seen = Observed(iterations=(*ended, GOES_ON))
+        full = incident(snapshot=Snapshot((), recent=calls, observed=seen))
+
+        brief, everything = render(full), render(full, limit=None)
+        assert " Last 20 calls of the 200 before, newest last:\n    GET /180 " in brief
+        assert brief.count("    GET /") == 20
+        assert brief.count("    turn 1.00 s") == 5
+        assert " Last 200 calls, newest last:\n    GET /0 " in everything
+        assert everything.count("    GET /") == 200
+        assert everything.count("    turn 1.00 s") == 50
+        for text in (brief, everything):
+            assert "    this turn, 31.00 s so far: heartbeat 31.00 so far" in text
+
+    def test_the_size_of_an_answer_is_shown_where_it_is_known(self):
+        sized = replace(DONE, bytes=1234)
+        text = render(incident(snapshot=Snapshot((), recent=(DONE, sized))))
+
+        assert "200 after 1.25 s [MainThread]\n" in text
+        assert "200 after 1.25 s, 1234 bytes [MainThread]" in text
 
     def test_equal_stacks_are_folded(self):
         text = render(with_threads(*(ThreadStack(n, f"pool-{n}", (IDLE,)) for n in range(30))))
@@ -214,10 +255,10 @@ class TestLimit:
                 (ThreadStack(1, "MainThread", (READ, LOOP)),), samples, (STUCK,), calls
             )
         )
-        text = render(full, limit=4_000)
+        text = render(full, limit=2_800)
 
         assert " Cut to fit: calls; the files have all of it." in text
-        assert "f29 (/x.py:29)" in text
+        assert "f29 (/x.py)" in text
         assert "SSLSocket.read (ssl.py:1099)" in text
         assert "Cut to fit: calls, samples;" in render(full, limit=1_500)
 
@@ -258,11 +299,19 @@ class TestDelta:
         assert " Begun since: GET /b for 3.0 s" in text
         assert " Ended since: GET /a 20.0 s ago: 200 after 2.00 s" in text
 
+    def test_of_many_calls_that_ended_since_the_last_are_shown(self):
+        calls = tuple(CallRecord(f"GET /{n}", None, "x", 9.0, 1.0, "200") for n in range(200))
+        text = render_delta(incident(), incident().snapshot, Snapshot((), recent=calls), since_s=30)
+
+        assert " Ended since: 180 calls before these\n Ended since: GET /180 " in text
+        assert text.count(" Ended since: GET") == 20
+
 
 TEXT = st.text(max_size=30)
 FLOAT = st.floats(0, 1e7).map(lambda number: round(number, 3))
 COUNT = st.integers(0, 2**62)
 FRAMES = st.lists(st.builds(Frame, TEXT, TEXT, COUNT), max_size=4).map(tuple)
+PHASES = st.lists(st.tuples(TEXT, FLOAT, FLOAT), max_size=3).map(tuple)
 
 
 def maybe(values: Any) -> Any:
@@ -279,6 +328,7 @@ def calls(duration: Any) -> Any:
         duration_s=duration,
         answer=maybe(TEXT),
         guarded=st.booleans(),
+        bytes=maybe(COUNT),
     )
     return st.lists(record, max_size=3).map(tuple)
 
@@ -304,6 +354,13 @@ INCIDENTS = st.builds(
         in_flight=calls(st.none()),
         recent=calls(maybe(FLOAT)),
         unavailable=st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
+        observed=st.builds(
+            Observed,
+            iterations=st.lists(st.builds(Iteration, FLOAT, maybe(FLOAT), PHASES), max_size=3).map(
+                tuple
+            ),
+            normal=st.lists(st.tuples(FRAMES, st.integers(1, 99)), max_size=3).map(tuple),
+        ),
     ),
     call=maybe(TEXT),
     peer=maybe(TEXT),
@@ -375,19 +432,66 @@ def test_json_has_the_keys_of_the_contract():
     assert to_json(incident())["began"] == "2026-11-22T23:53:51.500Z"
 
 
-def test_the_fingerprint_tells_places_apart_but_not_lines_or_hosts():
-    one = incident()
-    moved = with_threads()
-    same = one.evolve(
-        host="there",
-        snapshot=Snapshot(
-            (
-                ThreadStack(
-                    9, "x", (Frame("SSLSocket.read", "/opt/python3.12/ssl.py", 7), REQUEST, LOOP)
-                ),
-            )
-        ),
-    )
+SYNC = Frame(
+    "KubernetesExecutor.sync", "/opt/venv/lib/python3.12/site-packages/airflow/executors/k.py", 9
+)
+RETRY = Frame("urlopen", "/opt/venv/lib/python3.12/site-packages/urllib3/connectionpool.py", 5)
 
-    assert fingerprint(one) == fingerprint(same)
-    assert fingerprint(one) != fingerprint(moved)
+
+def stalled(*frames: Frame, **changes: Any) -> Incident:
+    return incident(snapshot=Snapshot((ThreadStack(1, "MainThread", frames),)), **changes)
+
+
+ONE = fingerprint(stalled(READ, REQUEST, SYNC, LOOP))
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        stalled(READ, REQUEST, SYNC, LOOP, host="there", pid=9, silence_s=400.0),
+        stalled(READ, RETRY, RETRY, RETRY, REQUEST, SYNC, LOOP),
+        stalled(SYNC, LOOP),
+        stalled(
+            READ, Frame("sync", "/x/python3.10/site-packages/airflow/executors/k.py", 77), LOOP
+        ),
+        stalled(READ, SYNC, SYNC, LOOP),
+        stalled(
+            SYNC, Frame("wrapped", "/x/site-packages/watchdog_hook/integrations/patch.py", 3), LOOP
+        ),
+        stalled(
+            SYNC, LOOP, Frame("scheduler", "/x/site-packages/airflow/cli/commands/s.py", 3), SYNC
+        ),
+        stalled(SYNC, Frame(LOOP.function, "/src/airflow-core/src/airflow/jobs/s.py", 1)),
+    ],
+    ids=["host", "retries", "library", "python", "recursion", "hook", "start", "checkout"],
+)
+def test_stalls_of_one_kind_in_one_place_have_one_fingerprint(same):
+    assert fingerprint(same) == ONE
+
+
+MINE = Frame("pod_mutation_hook", "/opt/airflow/config/airflow_local_settings.py", 12)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        stalled(READ, REQUEST, LOOP),
+        stalled(READ, REQUEST, SYNC, LOOP, phase="scheduling"),
+        stalled(READ, REQUEST, SYNC, LOOP, finding=Finding("b-cause", "high", "It waits.")),
+        stalled(READ, MINE, SYNC, LOOP),
+        stalled(),
+    ],
+    ids=["place", "phase", "verdict", "user's code", "no stack"],
+)
+def test_stalls_of_another_kind_or_place_have_another_fingerprint(other):
+    assert fingerprint(other) != ONE
+
+
+def test_a_fingerprint_knows_the_users_code_wherever_it_lies_and_ends_with_eight_frames():
+    elsewhere = Frame("pod_mutation_hook", "/home/me/af/config/airflow_local_settings.py", 99)
+    deep = [Frame(f"step_{n}", "/dags/repo/mine.py", n) for n in range(9)]
+
+    assert fingerprint(stalled(READ, MINE, LOOP)) == fingerprint(stalled(MINE, LOOP))
+    assert fingerprint(stalled(READ, MINE, LOOP)) == fingerprint(stalled(elsewhere, LOOP))
+    assert fingerprint(stalled(*deep)) == fingerprint(stalled(*deep[:8], SYNC, LOOP))
+    assert fingerprint(stalled(*deep)) != fingerprint(stalled(*deep[1:]))

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests import run
+from tests.browser import chromium
 
 EVERY = {version: f"/usr/bin/python{version}" for version in run.VERSIONS}
 
@@ -23,7 +24,7 @@ def result(name="py312-unit", code=0, **counts):
 def test_without_a_wish_everything_but_the_old_pairs_is_run():
     assert run.plan(asked(), EVERY) == [
         ["lint", "types", "py313-unit", "py312-unit", "py311-unit", "py310-unit", "coverage"],
-        ["py313-long", "py312-long", "py311-long", "py310-long"],
+        ["py313-long", "py312-long", "py311-long", "py310-long", "browser"],
         ["py311-airflow211-e2e", "py312-airflow33-e2e"],
     ]
 
@@ -41,9 +42,27 @@ def test_a_missing_interpreter_takes_its_environments_with_it_and_another_stands
 def test_where_only_python_311_is_here_everything_but_coverage_is_run():
     assert run.plan(asked(), {"3.11": "/usr/bin/python3.11"}) == [
         ["lint", "types", "py311-unit"],
-        ["py311-long"],
+        ["py311-long", "browser"],
         ["py311-airflow211-e2e", "py311-airflow33-e2e"],
     ]
+
+
+def test_where_chromium_is_missing_it_is_installed_and_a_machine_that_cannot_is_told(monkeypatch):
+    installed: list[str] = []
+    monkeypatch.setattr(run.shutil, "which", lambda name: name if installed else None)
+    monkeypatch.setattr(run, "apt", lambda package, why: installed.append(package))
+    run.chromium()
+    run.chromium()
+
+    assert installed == ["chromium"]
+
+    monkeypatch.setattr(run.shutil, "which", lambda name: None)
+    with pytest.raises(run.Missing, match="there is none of chromium"):
+        run.chromium()
+
+
+def test_the_runner_and_the_test_of_the_page_look_for_the_same_browsers():
+    assert run.CHROMIUM == chromium.NAMES
 
 
 def test_an_airflow_without_an_interpreter_is_an_error():

@@ -19,6 +19,7 @@ from watchdog_hook.core.model import (
     ThreadReading,
     ThreadStack,
 )
+from watchdog_hook.core.observed import ExecutorFacts, Observed, ThreadInKernel
 from watchdog_hook.ports import Host
 from watchdog_hook.testing import ManualClock
 
@@ -42,13 +43,17 @@ class Evidence:
         self.traced = False
         self.cpu = 0.0
         self.broken: set[str] = set()
+        self.at: tuple[Frame, ...] = (FRAME,)
+        self.walks = 0
 
     def stacks(self, first: int | None) -> tuple[ThreadStack, ...]:
         self._perhaps("stacks")
-        return (ThreadStack(first or 0, "MainThread", (FRAME,)),)
+        return (ThreadStack(first or 0, "MainThread", self.at),)
 
     def frames(self, ident: int) -> tuple[Frame, ...]:
-        return (FRAME,)
+        self._perhaps("frames")
+        self.walks += 1
+        return self.at
 
     def thread(self, ident: int, native_id: int | None) -> ThreadReading | None:
         self._perhaps("thread")
@@ -66,6 +71,16 @@ class Evidence:
 
     def pause_cause(self, before: Any, after: Any, seconds: float) -> str:
         return "stopped"
+
+    def in_kernel(self, native_id: int | None) -> ThreadInKernel | None:
+        self._perhaps("in_kernel")
+        return None
+
+    def observe(self, native_id: int | None, **_: Any) -> Observed:
+        self._perhaps("observe")
+        return Observed()
+
+    def forget(self) -> None: ...
 
     def unavailable(self) -> tuple[tuple[str, str], ...]:
         return ()
@@ -452,6 +467,131 @@ def test_notes_of_the_loop_are_said_before_what_is_judged_now():
     assert scene.said == ["requeued", "stall_began", "dump"]
 
 
+class TestProgress:
+    """Of the executors, while the loop turns."""
+
+    class Executors(Host):
+        def __init__(self) -> None:
+            self.facts = ExecutorFacts("KubernetesExecutor", 0, 7, 25, task_queue=3)
+
+        def executors(self) -> tuple[ExecutorFacts, ...]:
+            return (self.facts,)
+
+    def turn(self, scene: Scene, seconds: int) -> None:
+        for _ in range(seconds):
+            scene.beat().look()
+
+    def test_an_executor_that_gets_nowhere_is_told_and_its_end_is_written(self):
+        host = self.Executors()
+        scene = Scene(host)
+        self.turn(scene, 320)
+
+        assert scene.said == ["no_progress"]
+        assert "cause=no-progress" in scene.text("no_progress")
+        assert scene.actions.incidents["i1"].ended is None
+        host.facts = replace(host.facts, task_queue=0)
+        self.turn(scene, 20)
+        assert scene.actions.incidents["i1"].ended is not None
+        assert scene.actions.incidents["i1"].silence_s > 300
+
+    def test_a_silent_loop_is_told_once_and_not_twice(self):
+        scene = Scene(self.Executors()).beat().look(400)
+
+        assert "no_progress" not in scene.said
+
+
+class TestFlightRecorder:
+    """What a dump knows of the time before it."""
+
+    IDLE = Frame("idle", "/x/loop.py", 1)
+
+    def healthy(self, looks: int, **options: Any) -> Scene:
+        scene = Scene(**options)
+        scene.evidence.at = (self.IDLE,)
+        for _ in range(looks):
+            scene.beat().look()
+        return scene
+
+    def observed(self, scene: Scene) -> Observed:
+        return scene.actions.incidents["i1"].snapshot.observed
+
+    def test_of_ten_looks_at_a_healthy_loop_one_takes_its_stack(self):
+        assert self.healthy(100).evidence.walks == 10
+
+    def test_a_loop_that_does_not_beat_is_not_taken_for_healthy(self):
+        scene = Scene().beat().look(14)
+
+        assert scene.evidence.walks == 0
+
+    def test_a_dump_says_what_is_new_since_healthy_days(self):
+        scene = self.healthy(60)
+        scene.evidence.at = (FRAME, self.IDLE)
+        scene.look(31)
+
+        assert self.observed(scene).normal == (((self.IDLE,), 6),)
+        assert " Normally (6 healthy samples): innermost 100 % idle" in scene.text("dump")
+        assert " New since the healthy picture: recv (/x/socket.py:7);" in scene.text("dump")
+        assert "  + recv (/x/socket.py:7)\n    idle (/x/loop.py:1)" in scene.text("dump")
+
+    def test_the_stack_in_which_the_loop_got_stuck_is_no_healthy_one(self):
+        # The first stack is taken when the loop has just beaten, and then never again.
+        scene = self.healthy(6)
+        scene.evidence.at = (FRAME, self.IDLE)
+        assert scene.evidence.walks == 0
+        scene.beat().look()
+        assert scene.evidence.walks == 1
+        scene.look(30)
+
+        assert self.observed(scene).normal == ()
+        scene.beat().look(40)
+        assert scene.actions.incidents["i2"].snapshot.observed.normal == ()
+
+    def test_another_threads_call_is_not_held_against_the_loop(self):
+        scene = self.healthy(60)
+        flight = scene.enter()
+        flight.thread += 1
+        scene.dog.book._slots = {flight.thread: flight}
+        for _ in range(70):
+            scene.beat().look()
+
+        assert self.observed(scene).normal == ()
+        assert "Normally" not in scene.text("dump")
+
+    def test_the_turns_before_and_the_present_one_are_in_the_dump(self):
+        scene = Scene()
+        for _ in range(7):
+            scene.dog.turn("loop")
+            with scene.dog.phase("scheduling"):
+                scene.look()
+        scene.dog.turn("loop")
+        with scene.dog.phase("heartbeat"):
+            scene.look(31)
+        *ended, now = self.observed(scene).iterations
+
+        assert [each.duration_s for each in ended] == [1.0] * 7
+        assert {each.phases for each in ended} == {(("scheduling", 0.0, 1.0),)}
+        assert now.phases == (("heartbeat", 0.0, now.started_ago_s),)
+        text = scene.text("dump")
+        assert text.count("    turn 1.00 s: scheduling 1.00\n") == 5
+        assert "    this turn, 30.00 s so far: heartbeat 30.00 so far\n" in text
+
+    def test_the_time_between_the_looks_is_in_the_table(self):
+        scene = Scene().beat().look(31)
+
+        assert " 100.00% 100.00%   15.00s    15.00s   recv (/x/socket.py)" in scene.text("dump")
+
+    def test_healthy_samples_that_are_broken_cost_themselves_alone(self):
+        scene = Scene()
+        scene.evidence.broken.add("frames")
+        for _ in range(20):
+            scene.beat().look()
+        scene.evidence.broken.clear()
+        scene.look(31)
+
+        assert scene.said == ["part_off", "stall_began", "dump"]
+        assert self.observed(scene).normal == ()
+
+
 class TestInterval:
     """Of the looks, as the watchdog's own thread waits between them."""
 
@@ -506,6 +646,16 @@ class TestFailOpen:
         assert "part_off" in scene.said
         assert "dump" in scene.said
         assert "files" in scene.actions.done
+
+    @pytest.mark.parametrize("part", ["observe", "in_kernel"])
+    def test_without_the_kernel_and_the_children_the_stacks_are_still_dumped(self, part):
+        scene = Scene().beat()
+        scene.evidence.broken.add(part)
+        scene.look(31)
+
+        assert "part_off" in scene.said
+        assert scene.said[-1] == "dump"
+        assert scene.actions.incidents["i1"].snapshot.threads
 
     def test_a_broken_host_costs_the_host_only(self):
         class Broken(Host):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from watchdog_hook.actions.errand import Errands
+from watchdog_hook.errand import Errands
 
 PATIENCE = 5.0  # seconds until a send counts as lost
 MOST = 1000  # sends kept while one does not return; the oldest go first

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from watchdog_hook.actions.errand import Errands
-from watchdog_hook.core import report
+from watchdog_hook.core import report, speedscope
+from watchdog_hook.errand import Errands
 
 if TYPE_CHECKING:
     from watchdog_hook.core.model import Incident
@@ -123,6 +123,7 @@ class Recorder:
                     fd, "incident.json", lambda file: _put(file, self._json(incident))
                 ),
                 self._attempt_file(fd, "faulthandler.txt", _dump_by_faulthandler),
+                *self._flame_graph(fd, incident),
             ]
         if any(written):
             done.append(folder)
@@ -156,6 +157,13 @@ class Recorder:
             self._failed(_why(error))
             return False
         return True
+
+    def _flame_graph(self, folder: int, incident: Incident) -> list[bool]:
+        """Write `speedscope.json` where there are samples. Of the first dump alone: the later ones bring none."""
+        if not incident.snapshot.samples:
+            return []
+        pieces = (self._mask(piece) for piece in speedscope.chunks(incident))
+        return [self._attempt_file(folder, "speedscope.json", lambda file: _put(file, pieces))]
 
     def _json(self, incident: Incident) -> Iterable[str]:
         return (self._mask(chunk) for chunk in report.json_chunks(report.to_json(incident)))

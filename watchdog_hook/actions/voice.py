@@ -10,7 +10,7 @@ import socket
 import stat
 import time
 
-from watchdog_hook.actions.errand import Errands
+from watchdog_hook.errand import Errands
 
 LOGGER = "watchdog_hook"
 THREAD = "watchdog-hook"  # as records show it, whichever thread hands them over

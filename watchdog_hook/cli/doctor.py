@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from watchdog_hook.cli import FINE, PROBLEM, levers
-from watchdog_hook.cli.incidents import make_console, stdout_is_stderr
+from watchdog_hook.cli.console import make_console, stdout_is_stderr
 from watchdog_hook.config import KNOBS
 from watchdog_hook.integrations.airflow import doctor as airflow
 from watchdog_hook.integrations.airflow.doctor import Check

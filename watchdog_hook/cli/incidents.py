@@ -1,30 +1,26 @@
-"""The verbs incidents and show."""
+"""The verb incidents: those of one kind together, or each by itself."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import sys
-from collections.abc import Iterator
-from datetime import datetime, timezone
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from watchdog_hook.cli import FINE, PROBLEM, UsageError, store
-from watchdog_hook.core import report
+from watchdog_hook.cli.console import make_console, stdout_is_stderr, visible
+from watchdog_hook.cli.wording import when
+from watchdog_hook.core.owner import is_own
+from watchdog_hook.core.text import clean, frame_text
 
 if TYPE_CHECKING:
     from watchdog_hook.cli.store import Stored
-    from watchdog_hook.core.model import Incident
-
-# A thread's name comes from outside: on a terminal it must not move the cursor.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def directory(given: str | None) -> Path:
@@ -42,22 +38,58 @@ def directory(given: str | None) -> Path:
     return Path(configured)
 
 
-@contextlib.contextmanager
-def stdout_is_stderr() -> Iterator[None]:
-    """Send what Airflow and its plugins print while they load to standard error, not into our JSON."""
-    sys.stdout.flush()
-    saved = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(saved, 1)
-        os.close(saved)
+@dataclass(frozen=True)
+class Group:
+    """Incidents of one fingerprint, the oldest first; those without one are together as damaged."""
+
+    fingerprint: str | None
+    found: tuple[Stored, ...]
+
+    @property
+    def last(self) -> Stored:
+        return self.found[-1]
+
+    def heading(self) -> str:
+        """Return the verdict, and the phase if there is one."""
+        incident = self.last.incident
+        if self.fingerprint is None or incident is None:
+            return "damaged: verdict or stack cannot be read"
+        return incident.finding.id + (f" in {incident.phase}" if incident.phase else "")
+
+    def times(self) -> str:
+        """Return how often, since when, and for how long each time."""
+        known = [each.incident for each in self.found if each.incident is not None]
+        began = min((each.began for each in known if each.began), default=None)
+        silences = [f"{each.silence_s:.0f}" for each in known]
+        text = "once" if len(self.found) == 1 else f"{len(self.found)} times"
+        if began is not None:
+            text += ", " if len(self.found) == 1 else " since "
+            text += when(began, "%a %Y-%m-%d")
+        if silences:
+            least, most = min(silences, key=int), max(silences, key=int)
+            text += f", {least} s" if least == most else f", {least}-{most} s"
+        return text
+
+    def place(self) -> str | None:
+        """Return the innermost frame of the caller's own code."""
+        incident = self.last.incident
+        threads = incident.snapshot.threads if incident is not None else ()
+        return next(
+            (frame_text(f) for f in (threads[0].frames if threads else ()) if is_own(f)), None
+        )
 
 
-def show_all(directory: Path, *, as_json: bool) -> int:
-    """Print one line for each incident. Return 1 if one of them is damaged."""
+def grouped(found: Iterable[Stored]) -> list[Group]:
+    """Return incidents by their fingerprint, the group with the newest one last."""
+    groups: dict[str | None, list[Stored]] = {}
+    for stored in found:
+        # Put behind the others again: a group stands where its newest incident does.
+        groups[stored.fingerprint] = [*groups.pop(stored.fingerprint, []), stored]
+    return [Group(key, tuple(members)) for key, members in groups.items()]
+
+
+def show_all(directory: Path, *, each: bool, as_json: bool) -> int:
+    """Print the incidents in groups, or `each` in a line. Return 1 if one of them is damaged."""
     try:
         found = list(store.load_all(directory))
     except FileNotFoundError:
@@ -68,74 +100,43 @@ def show_all(directory: Path, *, as_json: bool) -> int:
         print(json.dumps([_row(stored) for stored in found], indent=2))
     elif not found:
         print(f"No incidents in {directory}.")
-    else:
+    elif each:
         make_console().print(_table(found))
+    else:
+        _print_groups(grouped(found))
     for stored in found:
         for damage in stored.damage:
-            print(f"{stored.id}: {damage}", file=sys.stderr)
+            print(visible(f"{stored.id}: {damage}"), file=sys.stderr)
     return PROBLEM if any(stored.damage for stored in found) else FINE
 
 
-def show_one(directory: Path, asked: str, *, as_json: bool) -> int:
-    """Print an incident. Return 1 if something of it could not be read."""
+def find(directory: Path, asked: str) -> Stored:
+    """Return the one incident that `asked` means: its id, the beginning of its id, or latest."""
     try:
         matches = store.matching(directory, asked)
     except OSError as error:
         raise UsageError(f"{directory} cannot be read ({error.strerror})") from None
     if not matches:
         raise UsageError(
-            f"no incident {asked!r} in {directory}: `watchdog-hook incidents` lists them"
+            f"no incident {asked!r} in {directory}: `watchdog-hook incidents --all` lists them"
         )
     if len(matches) > 1:
         raise UsageError(f"{asked!r} may mean any of {', '.join(matches)}")
-    stored = store.load(directory / matches[0])
-    text, why = store.dump_text(stored)
-    damage = [*stored.damage, *([why] if why else [])]
-    if as_json:
-        whole = stored.data if stored.data is not None else {"id": stored.id}
-        print(json.dumps({**whole, "damage": damage} if damage else whole, indent=2))
-    else:
-        _print_incident(stored, text)
-    for each in damage:
-        print(f"{stored.id}: {each}", file=sys.stderr)
-    return PROBLEM if damage else FINE
+    return store.load(directory / matches[0])
 
 
-def _print_incident(stored: Stored, text: str | None) -> None:
-    incident = stored.incident
-    if incident is not None:
-        make_console().print(_summary(stored, incident))
-        print()
-        if text is None:
-            text = report.render(incident, limit=None)
-    if text is not None:
-        if sys.stdout.isatty():
-            text = CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
-        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
-
-
-def _summary(stored: Stored, incident: Incident) -> Table:
-    """Return what dump.txt may not know yet: how it went on."""
-    rows = {
-        "incident": stored.id,
-        "began": _when(incident.began),
-        "ended": _when(incident.ended) if incident.ended else "not seen",
-        "silence": f"{incident.silence_s:.0f} s",
-        "verdict": f"{incident.finding.id} ({incident.finding.confidence})",
-        "waiting": "" if incident.waiting is None else f"{incident.waiting} task instances",
-        "files": ", ".join(store_file for store_file in stored.others()),
-        "cut": "the report was cut to fit" if incident.truncated else "",
-    }
-    for number, deed in enumerate(incident.actions):
-        how = f" ({deed.lever})" if deed.lever else ""
-        rows["actions" if number == 0 else " " * number] = (
-            f"at {deed.at_s:.0f} s: {deed.deed}{how}: {deed.outcome or 'outcome not known'}"
-        )
-    grid = Table.grid(padding=(0, 2))
-    for name, value in rows.items():
-        if value:
-            grid.add_row(Text(name.strip(), "bold"), Text(CONTROL.sub("?", value)))
-    return grid
+def _print_groups(groups: list[Group]) -> None:
+    console = make_console()
+    for number, group in enumerate(groups):
+        if number:
+            console.print()
+        style = "bold" if group.fingerprint else "bold red"
+        lines = [Text(clean(group.heading()), style), Text(f"  {group.times()}")]
+        if group.fingerprint and (place := group.place()):
+            lines.append(Text(f"  at    {place}"))
+        lines.append(Text(f"  last  {visible(group.last.id)}"))
+        for line in lines:
+            console.print(line, soft_wrap=True)
 
 
 def _table(found: list[Stored]) -> Table:
@@ -149,14 +150,14 @@ def _table(found: list[Stored]) -> Table:
             continue
         cells = (
             stored.id,
-            _when(incident.began),
+            when(incident.began),
             f"{incident.silence_s:.0f} s",
             incident.phase or "",
             incident.call or "",
             incident.finding.id,
-            _when(incident.ended) if incident.ended else "not seen",
+            when(incident.ended) if incident.ended else "not seen",
         )
-        table.add_row(*(Text(CONTROL.sub("?", cell)) for cell in cells))
+        table.add_row(*(Text(clean(cell)) for cell in cells))
     return table
 
 
@@ -168,18 +169,6 @@ def _row(stored: Stored) -> dict[str, Any]:
         "path": str(stored.path),
         **{key: data.get(key) for key in ("began", "ended", "silence_s", "phase", "call", "peer")},
         "verdict": verdict.get("id") if isinstance(verdict, dict) else None,
+        "fingerprint": stored.fingerprint,
         "damage": list(stored.damage),
     }
-
-
-def _when(seconds: float) -> str:
-    try:
-        return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}Z"
-    except (OverflowError, ValueError, OSError):
-        return "?"
-
-
-def make_console() -> Console:
-    """Return the console of standard output."""
-    # A pipe has no width: rich would fold a table at 80 columns, and no program could read it.
-    return Console(width=None if sys.stdout.isatty() else 240, highlight=False)

@@ -33,6 +33,17 @@ class Stored:
     def id(self) -> str:
         return self.path.name
 
+    @property
+    def fingerprint(self) -> str | None:
+        """
+        What stalls of one kind in one place share; None where verdict or stack cannot be read.
+
+        Reckoned anew: what an earlier release wrote into the file may have been reckoned in another way.
+        """
+        if self.incident is None or self.incident.finding.id == "?":
+            return None
+        return report.fingerprint(self.incident) if self.incident.snapshot.threads else None
+
     def others(self) -> tuple[str, ...]:
         """Return the names of the further files: faulthandler.txt, py-spy.txt."""
         try:
@@ -88,7 +99,12 @@ def load(path: Path) -> Stored:
 
 def dump_text(stored: Stored) -> tuple[str | None, str | None]:
     """Return dump.txt as it is, and why it could not be read if so."""
+    return file_text(stored, "dump.txt")
+
+
+def file_text(stored: Stored, name: str) -> tuple[str | None, str | None]:
+    """Return one of an incident's files as it is, and why it could not be read if so."""
     try:
-        return (stored.path / "dump.txt").read_text("utf-8", "replace"), None
+        return (stored.path / name).read_text("utf-8", "replace"), None
     except OSError as error:
-        return None, f"dump.txt cannot be read ({error.strerror})"
+        return None, f"{name} cannot be read ({error.strerror})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from typing import TYPE_CHECKING, Any
@@ -17,19 +18,31 @@ from watchdog_hook.core.model import (
     Snapshot,
     ThreadStack,
 )
-from watchdog_hook.core.text import from_utc, short_path, utc
+from watchdog_hook.core.observed import Observed, ThreadInKernel
+from watchdog_hook.core.owner import places
+from watchdog_hook.core.plain import from_plain, to_plain
+from watchdog_hook.core.text import from_utc, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 SCHEMA = 1
+_MISSING = Finding("?", "?", "The verdict is missing.")
+_NOTHING = {"id": _MISSING.id, "confidence": "?", "sentence": _MISSING.sentence}
+_PLACES = 8  # of a stack in its fingerprint: what lies further out is common to many stalls
 
 
 def fingerprint(incident: Incident) -> str:
-    """Return the same twelve digits for stalls of one kind in one place, whatever the host or the line."""
+    """
+    Return the same twelve digits for stalls of one kind in one place.
+
+    Verdict, phase, and of the stalled stack the innermost frames that are Airflow's or the user's, by
+    function and file: neither the host, the line, the Python nor what a library does below them counts.
+    """
     stack = incident.snapshot.threads[0].frames if incident.snapshot.threads else ()
-    places = [f"{frame.function} {short_path(frame.file)}" for frame in stack]
-    text = "\n".join([incident.finding.id, incident.phase or "", *places])
+    text = "\n".join(
+        [incident.finding.id, incident.phase or "", *itertools.islice(places(stack), _PLACES)]
+    )
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
 
 
@@ -45,7 +58,7 @@ def to_json(incident: Incident) -> dict[str, Any]:
         "job_id": incident.job_id,
         "process_started": utc(incident.process_started),
         "versions": {str(key): str(value) for key, value in incident.versions.items()},
-        "settings": {str(key): _plain(value) for key, value in incident.settings.items()},
+        "settings": to_plain(incident.settings),
         "began": utc(incident.began),
         "first_dump": utc(incident.first_dump),
         "ended": utc(incident.ended),
@@ -55,14 +68,7 @@ def to_json(incident: Incident) -> dict[str, Any]:
         "peer": incident.peer,
         "age_s": _seconds(incident.age_s),
         "waiting": incident.waiting,
-        "verdict": {
-            "id": finding.id,
-            "confidence": finding.confidence,
-            "signs": list(finding.signs),
-            "sentence": finding.sentence,
-            "remedy": finding.remedy,
-            "raise_helps": finding.raise_helps,
-        },
+        "verdict": to_plain(finding),
         "calls": [_call(call, True) for call in snapshot.in_flight]
         + [_call(call, False) for call in snapshot.recent],
         "threads": [
@@ -75,7 +81,11 @@ def to_json(incident: Incident) -> dict[str, Any]:
             for thread in snapshot.threads
         ],
         "samples": [
-            {"at_s": _seconds(sample.at_s), "frames": _frames(sample.frames)}
+            {
+                "at_s": _seconds(sample.at_s),
+                "frames": _frames(sample.frames),
+                "kernel": to_plain(sample.kernel),
+            }
             for sample in snapshot.samples
         ],
         "actions": [
@@ -87,6 +97,7 @@ def to_json(incident: Incident) -> dict[str, Any]:
             }
             for deed in incident.actions
         ],
+        "observed": to_plain(snapshot.observed),
         "unavailable": [{"what": what, "why": why} for what, why in snapshot.unavailable],
         "truncated": incident.truncated,
     }
@@ -95,22 +106,28 @@ def to_json(incident: Incident) -> dict[str, Any]:
 def json_chunks(data: Mapping[str, Any]) -> Iterator[str]:
     """Return JSON text piece by piece, one list item a line: a big one does not hold up other threads."""
     # One json.dumps of a thousand stacks runs in C from end to end without letting go of the interpreter.
-    opening = "{\n"
-    for key, value in data.items():
-        yield f"{opening}{json.dumps(key)}: "
-        opening = ",\n"
-        if not isinstance(value, list) or not value:
-            yield json.dumps(value)
-            continue
+    yield from _chunks(data)
+    yield "\n"
+
+
+def _chunks(value: object) -> Iterator[str]:
+    if isinstance(value, dict) and value:
+        opening = "{\n"
+        for key, item in value.items():
+            yield f"{opening}{json.dumps(key)}: "
+            yield from _chunks(item)
+            opening = ",\n"
+        yield "\n}"
+    elif isinstance(value, list) and value:
         for index, item in enumerate(value):
             yield ("[\n " if index == 0 else ",\n ") + json.dumps(item)
         yield "\n]"
-    yield "\n}\n" if data else "{}\n"
+    else:
+        yield json.dumps(value)
 
 
 def from_json(data: Mapping[str, Any]) -> Incident:
     """Return the incident of a JSON object. Unknown keys are ignored; missing or wrong ones stay empty."""
-    verdict = _mapping(data.get("verdict"))
     calls = _items(data.get("calls"))
     return Incident(
         id=_text(data.get("id"), "?"),
@@ -120,18 +137,15 @@ def from_json(data: Mapping[str, Any]) -> Incident:
         first_dump=from_utc(data.get("first_dump")) or 0.0,
         silence_s=_number(data.get("silence_s")) or 0.0,
         phase=_maybe(data.get("phase")),
-        finding=Finding(
-            id=_text(verdict.get("id"), "?"),
-            confidence=_text(verdict.get("confidence"), "?"),
-            sentence=_text(verdict.get("sentence"), "The verdict is missing."),
-            remedy=_text(verdict.get("remedy")),
-            signs=tuple(sign for sign in _list(verdict.get("signs")) if isinstance(sign, str)),
-            raise_helps=verdict.get("raise_helps") is True,
-        ),
+        finding=from_plain(Finding, {**_NOTHING, **_mapping(data.get("verdict"))}) or _MISSING,
         snapshot=Snapshot(
             threads=tuple(_thread_from(item) for item in _items(data.get("threads"))),
             samples=tuple(
-                Sample(_number(item.get("at_s")) or 0.0, _frames_from(item.get("frames")))
+                Sample(
+                    _number(item.get("at_s")) or 0.0,
+                    _frames_from(item.get("frames")),
+                    from_plain(ThreadInKernel, item.get("kernel")),
+                )
                 for item in _items(data.get("samples"))
             ),
             in_flight=tuple(_call_from(item) for item in calls if item.get("in_flight") is True),
@@ -140,6 +154,7 @@ def from_json(data: Mapping[str, Any]) -> Incident:
                 (_text(item.get("what")), _text(item.get("why")))
                 for item in _items(data.get("unavailable"))
             ),
+            observed=from_plain(Observed, data.get("observed")) or Observed(),
         ),
         call=_maybe(data.get("call")),
         peer=_maybe(data.get("peer")),
@@ -177,24 +192,12 @@ def _call(call: CallRecord, in_flight: bool) -> dict[str, Any]:
         "duration_s": _seconds(call.duration_s),
         "answer": call.answer,
         "guarded": call.guarded,
+        "bytes": call.bytes,
     }
 
 
 def _seconds(value: float | None) -> float | None:
     return round(value, 3) if value is not None and math.isfinite(value) else None
-
-
-def _plain(value: object) -> Any:
-    """Return what JSON can hold; for anything else its text."""
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return str(value)
 
 
 def _thread_from(item: Mapping[str, Any]) -> ThreadStack:
@@ -224,6 +227,7 @@ def _call_from(item: Mapping[str, Any]) -> CallRecord:
         duration_s=_number(item.get("duration_s")),
         answer=_maybe(item.get("answer")),
         guarded=item.get("guarded") is True,
+        bytes=_whole(item.get("bytes")),
     )
 
 

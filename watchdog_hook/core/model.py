@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from watchdog_hook.core.observed import Observed, ThreadInKernel
+
 
 class Clock(Protocol):
     """The only way time enters the watchdog."""
@@ -99,6 +101,7 @@ class InFlight:
 
     __slots__ = (
         "answer",
+        "bytes",
         "call",
         "closed",
         "ended",
@@ -140,6 +143,7 @@ class InFlight:
         self.fired = False
         self.incident: str | None = None  # in which it was fired at
         self.answer: str | None = None
+        self.bytes: int | None = None  # of the answer, where that is known without reading it
         self.owner: str | None = None  # the thread's name, once the call has ended
         self.ended: float | None = None
 
@@ -155,6 +159,7 @@ class CallRecord:
     duration_s: float | None = None
     answer: str | None = None  # "201", "ReadTimeoutError", …; None while in flight
     guarded: bool = False
+    bytes: int | None = None  # of the answer, where that is known without reading it
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +184,7 @@ class Sample:
 
     at_s: float  # seconds of silence at the look
     frames: tuple[Frame, ...]
+    kernel: ThreadInKernel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +196,7 @@ class Snapshot:
     in_flight: tuple[CallRecord, ...] = ()
     recent: tuple[CallRecord, ...] = ()  # the last ones before, newest last
     unavailable: tuple[tuple[str, str], ...] = ()  # what could not be read, and why
+    observed: Observed = field(default_factory=Observed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +209,12 @@ class Finding:
     remedy: str = ""
     signs: tuple[str, ...] = ()
     raise_helps: bool = False
+    known: tuple[str, ...] = ()  # reports of the same
+    also: tuple[Finding, ...] = ()  # what fits as well
+
+    def beside(self, others: tuple[Finding, ...], signs: tuple[str, ...]) -> Finding:
+        """Return this one with the others that fit as well, and the signs of all."""
+        return dataclasses.replace(self, also=others, signs=signs)
 
 
 @dataclass(frozen=True, slots=True)

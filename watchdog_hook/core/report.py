@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from watchdog_hook.core import around, samples, turns
 from watchdog_hook.core.archive import fingerprint, from_json, json_chunks, to_json
 from watchdog_hook.core.text import SENTENCE, WIDTH, clean, frame_text, log_line, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from watchdog_hook.core.model import CallRecord, Frame, Incident, Sample, Snapshot, ThreadStack
+    from watchdog_hook.core.model import CallRecord, Frame, Incident, Snapshot, ThreadStack
 
 __all__ = [
     "fingerprint",
@@ -27,7 +28,10 @@ __all__ = [
 
 RECORD_LIMIT = 64 * 1024  # bytes of one log record
 _NAMES_SHOWN = 8
-_ROWS_SHOWN = 40
+# Of a log record; dump.txt has all of them.
+_ROWS_SHOWN = 40  # functions in the table of samples
+_TURNS_SHOWN = 5
+_CALLS_SHOWN = 20  # that have ended
 
 
 def render(
@@ -42,9 +46,9 @@ def render(
     Return an incident as text: a log record of at most `limit` bytes, or everything when that is None.
 
     `files` is where the whole of it lies, `plan` what the watchdog will do next. What does not fit goes in
-    this order: other threads, calls, samples; the text says so. The stalled thread's stack stays.
+    this order: other threads, calls, turns, samples; the text says so. The stalled thread's stack stays.
     """
-    report = _Report(incident, files, plan, event)
+    report = _Report(incident, files, plan, event, brief=limit is not None)
     lines = report.lines()
     if limit is None or _size(lines) <= limit:
         return "\n".join(lines)
@@ -81,15 +85,24 @@ def render_delta(
 class _Report:
     """The parts of one report, so that the ones that matter least can be cut first."""
 
-    def __init__(self, incident: Incident, files: str | None, plan: str | None, event: str) -> None:
-        snapshot = incident.snapshot
+    def __init__(
+        self, incident: Incident, files: str | None, plan: str | None, event: str, *, brief: bool
+    ) -> None:
+        snapshot, observed = incident.snapshot, incident.snapshot.observed
         self._files = _files(files)
         self._head = [_first_line(incident, event), *_diagnosis(incident, plan)]
-        self._samples = _samples(snapshot.samples)
-        self._stack = _stalled(snapshot.threads)
+        self._samples = samples.lines(snapshot.samples, _ROWS_SHOWN if brief else None)
+        self._stack = [*_normally(snapshot), *_stalled(snapshot.threads, observed.normal)]
         self._threads = _others(snapshot.threads[1:])
-        self._calls = [*_in_flight(snapshot.in_flight), *_recent(snapshot.recent)]
-        self._tail = [*_unavailable(snapshot.unavailable), *_actions(incident), *self._files]
+        calls = _CALLS_SHOWN if brief else None
+        self._calls = [*_in_flight(snapshot.in_flight), *_recent(snapshot.recent, calls)]
+        self._turns = turns.lines(observed.iterations, _TURNS_SHOWN if brief else None)
+        self._tail = [
+            *around.lines(snapshot.observed),
+            *_unavailable(snapshot.unavailable),
+            *_actions(incident),
+            *self._files,
+        ]
 
     def lines(self, cut: str | None = None) -> list[str]:
         said = [f" Cut to fit: {cut}; the files have all of it."] if cut else []
@@ -100,6 +113,7 @@ class _Report:
             *self._stack,
             *self._threads,
             *self._calls,
+            *self._turns,
             *self._tail,
         ]
 
@@ -109,6 +123,7 @@ class _Report:
         for name, part in (
             ("other threads", self._threads),
             ("calls", self._calls),
+            ("turns", self._turns),
             ("samples", self._samples),
         ):
             if len(part) < 2:
@@ -157,7 +172,7 @@ def _first_line(incident: Incident, event: str, **more: object) -> str:
     return log_line(
         event,
         incident=incident.id,
-        silent_s=incident.silence_s,
+        silent_s=None if event == "no_progress" else incident.silence_s,
         phase=incident.phase,
         call=incident.call,
         peer=incident.peer,
@@ -168,18 +183,30 @@ def _first_line(incident: Incident, event: str, **more: object) -> str:
 
 
 def _diagnosis(incident: Incident, plan: str | None) -> list[str]:
+    # In the order of the questions asked at night: since when, where and for what, why we think so, what we do
+    # about it, what can be changed.
     finding = incident.finding
-    lines = _sentence(finding.sentence)
-    lines += [f" Sign: {clean(sign, SENTENCE)}" for sign in finding.signs]
-    if finding.remedy:
-        lines.append(" What you can change:")
-        lines += [f"   {clean(line, SENTENCE)}" for line in finding.remedy.splitlines()]
-    if plan:
-        lines.append(f" Next: {clean(plan, SENTENCE)}")
-    since = f"Silent since {utc(incident.began)}; host {incident.host}, pid {incident.pid}"
+    began = "Since" if finding.id == "no-progress" else "Silent since"
+    since = f"{began} {utc(incident.began)}; host {incident.host}, pid {incident.pid}"
     since += f", job {incident.job_id}" if incident.job_id else ""
     since += f"; {incident.waiting} task instances wait" if incident.waiting is not None else ""
-    lines.append(" " + clean(since, WIDTH) + ".")
+    lines = [" " + clean(since, WIDTH) + "."]
+    for found in (finding, *finding.also):
+        lines += _sentence(found.sentence if found is finding else f"And: {found.sentence}")
+    lines += [f" Sign: {clean(sign, SENTENCE)}" for sign in finding.signs]
+    sure = f"Verdict: {finding.id}, {finding.confidence} confidence"
+    sure += "".join(f"; {other.id}, {other.confidence}" for other in finding.also)
+    known = dict.fromkeys(issue for found in (finding, *finding.also) for issue in found.known)
+    lines.append(
+        " " + clean(sure + (f". Known as {', '.join(known)}." if known else "."), SENTENCE)
+    )
+    if plan:
+        lines.append(f" Next: {clean(plan, SENTENCE)}")
+    for found in (finding, *finding.also):
+        if found.remedy:
+            of = f" ({found.id})" if finding.also else ""
+            lines.append(" " + clean(f"What you can change{of}:", WIDTH))
+            lines += [f"   {clean(line, SENTENCE)}" for line in found.remedy.splitlines()]
     return lines
 
 
@@ -187,38 +214,19 @@ def _sentence(text: str) -> list[str]:
     return [f" {clean(text, SENTENCE)}"]
 
 
-def _samples(samples: Sequence[Sample]) -> list[str]:
-    if not samples:
-        return []
-    own: dict[str, int] = {}
-    total: dict[str, int] = {}
-    for sample in samples:
-        texts = [frame_text(frame) for frame in sample.frames]
-        if texts:
-            own[texts[0]] = own.get(texts[0], 0) + 1
-        for text in dict.fromkeys(texts):
-            total[text] = total.get(text, 0) + 1
-    lines = [
-        f" Where the time went, in {len(samples)} samples between {samples[0].at_s:.0f} s"
-        f" and {samples[-1].at_s:.0f} s of silence:",
-        "   %own  %total  function (file:line)",
-    ]
-    order = sorted(total, key=lambda text: (-own.get(text, 0), -total[text]))
-    share = 100 / len(samples)
-    lines += [
-        f"  {own.get(text, 0) * share:5.0f}  {total[text] * share:6.0f}  {text}"
-        for text in order[:_ROWS_SHOWN]
-    ]
-    return lines
+def _normally(snapshot: Snapshot) -> list[str]:
+    frames = snapshot.threads[0].frames if snapshot.threads else ()
+    observed = snapshot.observed
+    return samples.against_normal(frames, observed.normal, turns.usual_turn(observed.iterations))
 
 
-def _stalled(threads: Sequence[ThreadStack]) -> list[str]:
+def _stalled(threads: Sequence[ThreadStack], normal: samples.Normal = ()) -> list[str]:
     if not threads:
         return [" The stack of the stalled thread could not be read."]
     first = threads[0]
     return [
         f" Stack of {_thread(first)}, innermost frame first:",
-        *_stack(first.frames),
+        *_stack(first.frames, samples.is_new(first.frames, normal)),
     ]
 
 
@@ -239,8 +247,11 @@ def _others(threads: Iterable[ThreadStack]) -> list[str]:
     return lines
 
 
-def _stack(frames: Iterable[Frame]) -> list[str]:
-    return [f"    {frame_text(frame)}" for frame in frames] or ["    (no Python frame)"]
+def _stack(frames: Sequence[Frame], new: Sequence[bool] = ()) -> list[str]:
+    marks = ["  + " if is_new else "    " for is_new in new] or ["    "] * len(frames)
+    return [mark + frame_text(frame) for mark, frame in zip(marks, frames, strict=True)] or [
+        "    (no Python frame)"
+    ]
 
 
 def _thread(thread: ThreadStack) -> str:
@@ -254,10 +265,15 @@ def _in_flight(calls: Sequence[CallRecord]) -> list[str]:
     return [f" Calls in flight ({len(calls)}):", *(f"    {_call(call)}" for call in calls)]
 
 
-def _recent(calls: Sequence[CallRecord]) -> list[str]:
+def _recent(calls: Sequence[CallRecord], most: int | None) -> list[str]:
     if not calls:
         return []
-    return [f" Last {len(calls)} calls, newest last:", *(f"    {_call(call)}" for call in calls)]
+    shown = calls if most is None else calls[-most:]
+    of = f" of the {len(calls)} before" if len(shown) < len(calls) else ""
+    return [
+        f" Last {len(shown)} calls{of}, newest last:",
+        *(f"    {_call(call)}" for call in shown),
+    ]
 
 
 def _call(call: CallRecord) -> str:
@@ -267,7 +283,7 @@ def _call(call: CallRecord) -> str:
     else:
         state = (
             f"{call.started_ago_s:.1f} s ago: {call.answer or '?'} after {call.duration_s:.2f} s"
-        )
+        ) + ("" if call.bytes is None else f", {call.bytes} bytes")
     return clean(f"{call.call}{peer} {state} [{call.thread}]", WIDTH)
 
 
@@ -323,8 +339,12 @@ def _delta_of_calls(now: Snapshot, since_s: float | None) -> list[str]:
             else "Still in flight"
         )
         lines.append(f" {state}: {_call(call)}")
-    for call in now.recent:
-        ended = None if call.duration_s is None else call.started_ago_s - call.duration_s
-        if since_s is not None and ended is not None and ended < since_s:
-            lines.append(f" Ended since: {_call(call)}")
+    ended = [call for call in now.recent if since_s is not None and _ended_within(call, since_s)]
+    if len(ended) > _CALLS_SHOWN:
+        lines.append(f" Ended since: {len(ended) - _CALLS_SHOWN} calls before these")
+    lines += [f" Ended since: {_call(call)}" for call in ended[-_CALLS_SHOWN:]]
     return lines or [" No call has begun or ended since."]
+
+
+def _ended_within(call: CallRecord, seconds: float) -> bool:
+    return call.duration_s is not None and call.started_ago_s - call.duration_s < seconds

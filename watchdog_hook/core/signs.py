@@ -11,6 +11,7 @@ from watchdog_hook.core.text import frame_text
 
 if TYPE_CHECKING:
     from watchdog_hook.core.model import CallRecord, Frame, Snapshot, ThreadReading
+    from watchdog_hook.core.observed import Child, Descriptor, LockWait, Observed, Tcp, Wait
 
 _AIRFLOW = re.compile(
     r"/airflow/(?:api|cli|dag_processing|executors|jobs|listeners|models|plugins_manager|policies|providers|sdk|"
@@ -19,6 +20,7 @@ _AIRFLOW = re.compile(
 _OURS = re.compile(r"/watchdog_hook/(?!tests/)|/wrapt/")
 _INSTALLED = re.compile(r"/(?:site-packages|dist-packages)/(.*)")
 _STDLIB = re.compile(r"/python\d(?:\.\d+)?/|^<frozen ")
+SAMPLES_ALIKE = 3  # of the last: before them it may have stood elsewhere
 # Installed code that Airflow calls on its owner's behalf: what it waits for is not Airflow's own call.
 _GUESTS = re.compile(
     r"^(?:airflow/providers/openlineage|openlineage|hvac|boto3|botocore|azure|google|watchtower|opentelemetry|statsd)/"
@@ -34,6 +36,44 @@ class Case:
     phase: str | None = None
     call: CallRecord | None = None
     reading: ThreadReading | None = None
+    how: str = "silent"  # or "moving": silent for long, yet seen to move; "turning": it beats, and starts nothing
+
+    @property
+    def seen(self) -> Observed:
+        """What evidence found beside the stacks."""
+        return self.snapshot.observed
+
+    @property
+    def wait(self) -> Wait | None:
+        """The system call the stalled thread is in."""
+        return self.seen.kernel.wait if self.seen.kernel else None
+
+    @property
+    def descriptor(self) -> Descriptor | None:
+        """The one descriptor it waits on; None for none or several."""
+        found = self.wait.descriptors if self.wait else ()
+        return found[0] if len(found) == 1 else None
+
+    @property
+    def tcp(self) -> Tcp | None:
+        """The connection it waits on."""
+        return self.descriptor.tcp if self.descriptor else None
+
+    @property
+    def children(self) -> tuple[Child, ...]:
+        """The child processes."""
+        return self.seen.process.children if self.seen.process else ()
+
+    @property
+    def awaited(self) -> Child | None:
+        """The child process whose end the stalled thread waits for, where the system call names it."""
+        pid = self.wait.child if self.wait else None
+        return next((child for child in self.children if child.pid == pid), None)
+
+    @property
+    def lock(self) -> LockWait | None:
+        """The lock the stalled thread waits for."""
+        return next((lock for lock in self.seen.locks if lock.thread == self.thread), None)
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -97,6 +137,60 @@ def is_in(frame: Frame, part: str, functions: tuple[str, ...]) -> bool:
     return part in frame.file and (not functions or frame.function.rpartition(".")[2] in functions)
 
 
+def neither(*signs: Sign) -> Sign:
+    """None of these signs is there."""
+    return lambda case: not any(sign(case) for sign in signs)
+
+
+def calls(*names: str) -> Sign:
+    """The thread is in one of these system calls."""
+    return lambda case: case.wait is not None and case.wait.syscall in names
+
+
+def on(*kinds: str) -> Sign:
+    """It waits on one descriptor, of one of these kinds."""
+    return lambda case: case.descriptor is not None and case.descriptor.kind in kinds
+
+
+def retransmits(case: Case) -> bool:
+    """The kernel sends again what the peer's machine does not acknowledge, on a connection there was."""
+    return case.tcp is not None and case.tcp.retransmits > 0 and not requests_connection(case)
+
+
+def requests_connection(case: Case) -> bool:
+    """Not connected yet: the kernel has asked for the connection, and has no answer to that."""
+    return case.tcp is not None and case.tcp.state == "SYN_SENT"
+
+
+def runs(case: Case) -> bool:
+    """The thread is on the processor or wants it: it waits for nothing."""
+    kernel = case.seen.kernel
+    return kernel is not None and kernel.state == "R"
+
+
+def sleeps(case: Case) -> bool:
+    """The thread sleeps for a time, and waits for nothing else."""
+    wait = case.wait
+    if wait is None or wait.descriptors or wait.more:
+        return False
+    bare = wait.syscall in ("select", "pselect6", "poll", "ppoll") and wait.timeout_s is not None
+    return bare or wait.syscall in ("nanosleep", "clock_nanosleep")
+
+
+def ends_by_itself(case: Case) -> bool:
+    """The wait has a time limit of its own."""
+    return case.wait is not None and case.wait.timeout_s is not None
+
+
+def never_woke(case: Case) -> bool:
+    """The thread sleeps, and has not woken once between the samples and the dump, as far as that is known."""
+    kernel = case.seen.kernel
+    if kernel is None or kernel.state == "R":
+        return False
+    earlier = [s.kernel.voluntary for s in case.snapshot.samples[-SAMPLES_ALIKE:] if s.kernel]
+    return all(count == kernel.voluntary for count in earlier)
+
+
 def on_socket(case: Case) -> bool:
     return case.reading is not None and case.reading.in_socket
 
@@ -135,3 +229,27 @@ def trickles(case: Case) -> bool:
     if age is None or received is None:
         return False
     return age >= 5.0 and received <= min(10.0, age / 3)
+
+
+READING = either(
+    innermost("/ssl.py", "read", "recv", "recv_into"),
+    innermost("/socket.py", "readinto"),
+    innermost("/urllib3/contrib/pyopenssl.py", "recv", "recv_into"),
+    innermost("/OpenSSL/SSL.py", "recv", "recv_into"),
+    innermost("/urllib3/util/wait.py"),
+)
+CONNECTING = either(
+    requests_connection,
+    innermost("/urllib3/util/connection.py", "create_connection"),
+    innermost("/socket.py", "create_connection"),
+    innermost("/ssl.py", "connect", "_real_connect"),
+)
+HANDSHAKE = either(
+    innermost("/ssl.py", "do_handshake"), innermost("/OpenSSL/SSL.py", "do_handshake")
+)
+SENDING = either(
+    innermost("/ssl.py", "send", "sendall", "write"),
+    innermost("/OpenSSL/SSL.py", "send", "sendall", "write"),
+    innermost("/urllib3/contrib/pyopenssl.py", "send", "sendall", "_send_until_done"),
+    both(innermost("/http/client.py", "send"), on_socket),
+)

@@ -3,46 +3,46 @@
 from __future__ import annotations
 
 import os
-import struct
+from collections.abc import Mapping
+from types import MappingProxyType
 
-from watchdog_hook.evidence import sockets
+from watchdog_hook.core.observed import ThreadInKernel, Wait
+from watchdog_hook.evidence import memory, sockets, syscalls, waits
+from watchdog_hook.evidence.descriptors import Describer
 
-# Calls with the descriptor as their first argument, then the ones that wait for several: by machine.
-_DIRECT: dict[str, frozenset[int]] = {
-    # read, write, connect, sendto, recvfrom, sendmsg, recvmsg
-    "x86_64": frozenset({0, 1, 42, 44, 45, 46, 47}),
-    "aarch64": frozenset({63, 64, 203, 206, 207, 211, 212}),
-}
-_POLL = {"x86_64": frozenset({7, 271}), "aarch64": frozenset({73})}  # poll, ppoll
-_SELECT = {"x86_64": frozenset({23, 270}), "aarch64": frozenset({72})}  # select, pselect6
-_POLLFD = struct.Struct("=ihh")
+# What `descriptor_waited_for` understands: calls with the descriptor as their first argument, then the ones
+# that wait for several.
+_DIRECT = syscalls.numbers("read", "write", "connect", "sendto", "recvfrom", "sendmsg", "recvmsg")
+_POLL = syscalls.numbers(*syscalls.POLLS)
+_SELECT = syscalls.numbers(*syscalls.SELECTS)
 _READABLE_OR_WRITABLE = 0x1 | 0x4
+
+_NOBODY: Mapping[int, str] = MappingProxyType({})
+_CALLS = "system calls of threads"
+_TRIES = 3  # at a thread that moves while it is looked at
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def voluntary_switches(native_id: int, missed: dict[str, str]) -> int | None:
     """Return how often the thread gave up the processor by itself: unchanged means it never woke."""
     try:
-        with open(f"/proc/self/task/{native_id}/status", "rb") as file:
-            for line in file:
-                if line.startswith(b"voluntary_ctxt_switches:"):
-                    return int(line.split()[1])
+        status = _content(f"/proc/self/task/{native_id}/status")
+        return int(status.rpartition(b"\nvoluntary_ctxt_switches:")[2].split(None, 1)[0])
     except (OSError, ValueError, IndexError) as error:
-        missed["wake-ups of threads"] = _why(error)
+        missed["wake-ups of threads"] = waits.why(error)
     return None
 
 
 def descriptor_waited_for(native_id: int, missed: dict[str, str]) -> int | None:
     """Return the one stream socket that the thread's system call waits on; None for none or several."""
-    machine = os.uname().machine
+    machine = syscalls.MACHINE
     if machine not in _DIRECT:
-        missed["system calls of threads"] = f"unknown machine {machine}"
+        missed[_CALLS] = f"unknown machine {machine}"
         return None
     try:
-        with open(f"/proc/self/task/{native_id}/syscall", "rb") as file:
-            words = file.read().split()
-        if len(words) < 7:  # "running", or "-1" while it waits outside of a system call
+        number, arguments = _call(_words(native_id))
+        if number is None:
             return None
-        number, arguments = int(words[0]), [int(word, 16) for word in words[1:7]]
         if number in _DIRECT[machine]:
             descriptor: int | None = arguments[0]
         elif number in _POLL[machine]:
@@ -51,40 +51,123 @@ def descriptor_waited_for(native_id: int, missed: dict[str, str]) -> int | None:
             descriptor = _selected(arguments[0], arguments[1:3])
         else:
             return None
-    except (OSError, ValueError, struct.error) as error:
-        missed["system calls of threads"] = _why(error)
+    except (OSError, ValueError, IndexError, OverflowError) as error:
+        missed[_CALLS] = waits.why(error)
         return None
     return descriptor if descriptor is not None and sockets.is_stream(descriptor) else None
+
+
+def thread_in_kernel(
+    native_id: int, missed: dict[str, str], *, children: Mapping[int, str] = _NOBODY
+) -> ThreadInKernel | None:
+    """
+    Return the state of a thread and what it waits on; None for a thread that has ended. Never raises.
+
+    `children`, name by pid, are the processes that may hold the other end of a pipe.
+    """
+    task = f"/proc/self/task/{native_id}"
+    failed: dict[str, str] = {}
+    seen = _read(native_id, task, children, failed)
+    if failed and not os.path.exists(task) and os.path.exists("/proc/self"):
+        return None  # it has ended: no gap
+    missed.update(failed)
+    return seen
+
+
+def _read(
+    native_id: int, task: str, children: Mapping[int, str], missed: dict[str, str]
+) -> ThreadInKernel | None:
+    try:
+        # pid (name) state …: the name may hold anything, brackets too. utime and stime are 14 and 15, proc(5).
+        words = _content(f"{task}/stat").rpartition(b")")[2].split()
+        state, cpu_s = (
+            words[0].decode("ascii", "replace"),
+            (int(words[11]) + int(words[12])) / _TICKS,
+        )
+    except (OSError, ValueError, IndexError) as error:
+        missed["states of threads"] = waits.why(error)
+        return None
+    wchan = _wchan(task, missed)
+    wait = _wait(native_id, task, wchan, Describer(children, missed), missed)
+    voluntary, involuntary = _switches(task, missed)
+    return ThreadInKernel(native_id, state, wchan, wait, voluntary, involuntary, cpu_s)
+
+
+def _wait(
+    native_id: int, task: str, wchan: str | None, describer: Describer, missed: dict[str, str]
+) -> Wait | None:
+    try:
+        words = _words(native_id)
+        for _ in range(_TRIES):
+            number, arguments = _call(words)
+            if number is None:
+                return None
+            failed: dict[str, str] = {}
+            wait = waits.read(number, arguments, wchan, task, describer, failed)
+            # Last whether it is in the same call still: what lies between is about one call, and an address
+            # of one that is over leads to whatever is there now.
+            before, words = words, _words(native_id)
+            if words == before:
+                missed.update(failed)
+                if syscalls.MACHINE not in syscalls.NAMES:
+                    missed[_CALLS] = f"unknown machine {syscalls.MACHINE}"
+                return wait
+        # It wakes and waits again all the time: the name of the call is what can be relied on.
+        return Wait(wait.syscall, wait.arguments)
+    except (OSError, ValueError, IndexError) as error:
+        missed[_CALLS] = waits.why(error)
+        return None
+
+
+def _words(native_id: int) -> list[bytes]:
+    return _content(f"/proc/self/task/{native_id}/syscall").split()
+
+
+def _call(words: list[bytes]) -> tuple[int | None, tuple[int, ...]]:
+    """Return number and arguments of a call; -1 while it sleeps outside of one, None while it runs."""
+    # proc(5): "running", or "-1 SP PC", or the number, six arguments, SP and PC.
+    if len(words) >= 7:
+        return int(words[0]), tuple(int(word, 16) for word in words[1:7])
+    return (-1 if words[0] == b"-1" else None), ()
+
+
+def _wchan(task: str, missed: dict[str, str]) -> str | None:
+    try:
+        name = _content(f"{task}/wchan").decode("ascii", "replace").strip()
+    except OSError as error:
+        missed["wait channels of threads"] = waits.why(error)
+        return None
+    return None if name in ("", "0") else name
+
+
+def _switches(task: str, missed: dict[str, str]) -> tuple[int | None, int | None]:
+    found: dict[bytes, int] = {}
+    try:
+        for row in _content(f"{task}/status").splitlines():
+            name, _, value = row.partition(b":")
+            if name.endswith(b"voluntary_ctxt_switches"):
+                found[name] = int(value)
+    except (OSError, ValueError) as error:
+        missed["wake-ups of threads"] = waits.why(error)
+    return found.get(b"voluntary_ctxt_switches"), found.get(b"nonvoluntary_ctxt_switches")
+
+
+def _content(path: str) -> bytes:
+    # No file object: this is asked at every look.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 1 << 16)
+    finally:
+        os.close(fd)
 
 
 def _polled(address: int, count: int) -> int | None:
     if count != 1:
         return None
-    descriptor, wanted, _ = _POLLFD.unpack(_memory(address, _POLLFD.size))
-    return int(descriptor) if wanted & _READABLE_OR_WRITABLE else None
+    ((descriptor, wanted),) = memory.polled(address, 1)
+    return descriptor if wanted & _READABLE_OR_WRITABLE else None
 
 
-def _selected(limit: int, sets: list[int]) -> int | None:
-    if not 0 < limit <= 1024:
-        return None
-    size = (limit + 7) // 8
-    bits = 0
-    for address in sets:
-        if address:
-            bits |= int.from_bytes(_memory(address, size), "little")
-    bits &= (1 << limit) - 1
+def _selected(limit: int, sets: tuple[int, ...]) -> int | None:
+    bits = memory.selected(limit, sets) if limit <= 1024 else 0
     return bits.bit_length() - 1 if bits and bits & (bits - 1) == 0 else None
-
-
-def _memory(address: int, size: int) -> bytes:
-    # Through the file, not through ctypes: an address that is no longer mapped is an error here, not a crash.
-    with open("/proc/self/mem", "rb", buffering=0) as file:
-        file.seek(address)
-        data = file.read(size)
-    if len(data) != size:
-        raise ValueError(f"only {len(data)} of {size} bytes")
-    return data
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__

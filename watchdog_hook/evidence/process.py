@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from watchdog_hook.evidence import stacks
+from watchdog_hook.evidence import cgroup, stacks
 
 _DEBUGGER_THREADS = ("pydevd.", "debugpy.", "ptvsd.")
 _PROMPT_FRAMES = 20  # from the leaf on, in which a prompt is looked for
@@ -56,14 +55,13 @@ def cpu_seconds() -> float:
     return time.process_time()
 
 
-def started(missed: dict[str, str]) -> float | None:
-    """Return when this process began, in seconds since the epoch."""
-    try:
-        import psutil
-
-        return float(psutil.Process().create_time())
-    except ImportError:
+def started(psutil: Any, missed: dict[str, str]) -> float | None:
+    """Return when this process began, in seconds since the epoch; None where psutil is None."""
+    if psutil is None:
         missed["process start"] = "psutil is not installed"
+        return None
+    try:
+        return float(psutil.Process().create_time())
     except Exception as error:  # noqa: BLE001 - psutil has exceptions of its own for a missing /proc
         missed["process start"] = type(error).__name__
     return None
@@ -74,9 +72,15 @@ def debugger_attached() -> bool:
     return _traced_by_another() or _traces_itself() or _at_a_prompt()
 
 
+def is_coverage(trace: object) -> bool:
+    """Say whether a trace function counts lines and does nothing else."""
+    module = getattr(trace, "__module__", None) or type(trace).__module__
+    return str(module).partition(".")[0] == "coverage"
+
+
 def _traced_by_another(status: str = "/proc/self/status") -> bool:
     # Also true for the moment in which py-spy or strace looks.
-    for line in _content(status).splitlines():
+    for line in cgroup.content(status).splitlines():
         if line.startswith(b"TracerPid:"):
             return line.split()[1] != b"0"
     return False
@@ -84,17 +88,12 @@ def _traced_by_another(status: str = "/proc/self/status") -> bool:
 
 def _traces_itself() -> bool:
     trace = sys.gettrace()
-    if trace is not None and not _is_coverage(trace):
+    if trace is not None and not is_coverage(trace):
         return True
     monitoring = getattr(sys, "monitoring", None)  # Python 3.12
     if monitoring is not None and monitoring.get_tool(monitoring.DEBUGGER_ID) is not None:
         return True
     return any(name.startswith(_DEBUGGER_THREADS) for name, _ in stacks.known_threads().values())
-
-
-def _is_coverage(trace: object) -> bool:
-    module = getattr(trace, "__module__", None) or type(trace).__module__
-    return str(module).partition(".")[0] == "coverage"
 
 
 def _at_a_prompt() -> bool:
@@ -126,57 +125,20 @@ def _suspended() -> float | None:
 def _counters() -> tuple[str | None, str | None]:
     """Return the files that count throttling and memory pressure; None for what this machine does not have."""
     # Looked for once: opening files that stay where they are was most of what a look cost.
-    group = _cgroup()
-    own, all_of_it = str(group / "memory.pressure"), "/proc/pressure/memory"
-    throttling = str(group / "cpu.stat")
-    return (
-        throttling if _content(throttling) else None,
-        own if _content(own) else all_of_it if _content(all_of_it) else None,
-    )
-
-
-def _cgroup() -> Path:
-    root = Path("/sys/fs/cgroup")
-    try:
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                # In a container the path may be one of the host's, which does not exist here.
-                group = root / line[3:].strip().lstrip("/")
-                return group if (group / "cpu.stat").exists() else root
-    except OSError:
-        pass
-    return root
+    found = cgroup.groups()
+    return cgroup.throttling(found), cgroup.pressure(found, "memory")
 
 
 def _throttled(path: str | None, missed: dict[str, str]) -> float | None:
-    found = _number(path, b"throttled_usec ")
+    found = cgroup.throttled(path)
     if found is None:
-        missed["processor throttling"] = "no quota is set, or cgroup version 1"
+        missed["processor throttling"] = "no group of this process has a processor quota"
     return found
 
 
 def _starved(path: str | None) -> float | None:
-    return _number(path, b"full ", b"total=")
-
-
-def _number(path: str | None, line: bytes, mark: bytes = b" ") -> float | None:
-    """Return the seconds that stand, as microseconds, behind the last `mark` of the line that begins so."""
-    for found in _content(path).splitlines() if path else ():
-        if found.startswith(line):
-            try:
-                return int(found.rpartition(mark)[2]) / 1e6
-            except ValueError:
-                return None
+    for line in cgroup.content(path).splitlines() if path else ():
+        total = line.rpartition(b"total=")[2]
+        if line.startswith(b"full ") and total.isdigit():
+            return int(total) / 1e6
     return None
-
-
-def _content(path: str) -> bytes:
-    """Return a small file of the kernel's; nothing where it cannot be read."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(file, 4096)
-        finally:
-            os.close(file)
-    except OSError:
-        return b""

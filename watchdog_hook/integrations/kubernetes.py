@@ -146,6 +146,7 @@ class ApiCalls:
             response = wrapped(*args, **kwargs)
         except BaseException as error:
             fail.run("book", self._dog.leave, flight, _name(error))
+            flight.bytes = fail.run("bytes", _bytes_of, error)
             raised = self._outcome(flight, error, server)
             if raised is None:
                 raise
@@ -155,10 +156,12 @@ class ApiCalls:
                 del raised  # else it and this frame would hold each other
         if kwargs.get("_preload_content", True):
             fail.run("book", self._dog.leave, flight, str(getattr(response, "status", "?")))
+            flight.bytes = fail.run("bytes", _bytes_of, response)
             if server is not None:
                 server.answered()
         else:
             fail.run("book", self._follow, flight, response, server)
+            flight.bytes = fail.run("bytes", _bytes_of, response)
         return response
 
     def _may_guard(self) -> bool:
@@ -265,3 +268,15 @@ def _error(call: Call, age: float, why: str, incident: str | None = None) -> Stu
 def _name(error: BaseException) -> str:
     status = getattr(error, "status", None)
     return str(status) if status else type(error).__name__
+
+
+def _bytes_of(answer: object) -> int | None:
+    """Return the length of an answer: of what is there already, else what its head says. Reads nothing."""
+    # The dictionary, not the attributes: a property may read the body.
+    parts = getattr(answer, "__dict__", {})
+    for name in ("data", "body"):  # of a response, of an ApiException
+        if isinstance(parts.get(name), bytes):
+            return len(parts[name])
+    head = getattr(parts.get("headers"), "get", None)
+    length = head("Content-Length") if callable(head) else None
+    return int(length) if isinstance(length, str) and length.isdecimal() else None

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from watchdog_hook.core.observed import DatabaseFacts, Descriptor, ExecutorFacts
+from watchdog_hook.integrations.airflow import places
+from watchdog_hook.integrations.airflow.database import MetadataDatabase
 from watchdog_hook.ports import Host
 
 if TYPE_CHECKING:
     from watchdog_hook.integrations.airflow.kubernetes_executor import KubernetesExecutors
     from watchdog_hook.integrations.kubernetes import ApiCalls
+
+T = TypeVar("T")
 
 # Tokens that no masker was told of: a JSON web token, and what follows the word Bearer.
 TOKENS = re.compile(r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*|(?<=[Bb]earer )\S+")
@@ -24,6 +30,9 @@ class AirflowHost(Host):
     def __init__(self, runner: Any, executors: list[Any]) -> None:
         self.job_id = str(runner.job.id) if getattr(runner.job, "id", None) is not None else None
         self._executors = executors
+        self._database = _tried(MetadataDatabase)
+        celery = any("Celery" in type(executor).__name__ for executor in executors)
+        self._broker = _tried(places.broker) if celery else None
         self._stats = _stats()
         self._redact = _redactor()
         self._versions = _versions()
@@ -45,6 +54,44 @@ class AirflowHost(Host):
         queued = sum(len(getattr(executor, "queued_tasks", ())) for executor in self._executors)
         in_kubernetes = self.kubernetes.recoveries if self.kubernetes else ()
         return queued + sum(recovery.waiting for recovery in in_kubernetes)
+
+    def executors(self) -> tuple[ExecutorFacts, ...]:
+        """Return the executors in numbers: their own attributes, and what our recovery has counted."""
+        return tuple(self._facts(executor) for executor in self._executors)
+
+    def _facts(self, executor: Any) -> ExecutorFacts:
+        facts = ExecutorFacts(
+            type(executor).__name__,
+            queued=_count(executor, "queued_tasks"),
+            running=_count(executor, "running"),
+            open_slots=_open_slots(executor),
+        )
+        for recovery in self.kubernetes.recoveries if self.kubernetes else ():
+            if recovery.executor is executor:
+                waiting, oldest, watchers = recovery.facts()
+                facts = replace(facts, task_queue=waiting, oldest_s=oldest, watchers=watchers)
+        return facts
+
+    def named(self, descriptor: Descriptor) -> str | None:
+        """Return which of Airflow's own servers a connection leads to."""
+        if self._database is not None and self._database.leads_here(descriptor):
+            return "the metadata database (host of sql_alchemy_conn)"
+        if self._broker is not None and self._broker.is_end_of(descriptor):
+            return "the broker (host of broker_url)"
+        if places.is_nameserver(descriptor):
+            return "a nameserver"
+        if descriptor.remote in [str(server.peer) for server in self._servers()]:
+            return "the Kubernetes API"
+        return None
+
+    def database(self, descriptor: Descriptor) -> DatabaseFacts | None:
+        """Ask the metadata database about the connection the loop waits on."""
+        return None if self._database is None else self._database.ask(descriptor)
+
+    def forget(self) -> None:
+        """In a forked child: no thread and no lock of the parent's."""
+        if self._database is not None:
+            self._database.reset_after_fork()
 
     def gauge(self, name: str, value: float) -> None:
         """Send a gauge."""
@@ -73,6 +120,28 @@ class AirflowHost(Host):
 
     def _servers(self) -> Any:
         return self.calls.servers if self.calls else ()
+
+
+def _tried(make: Callable[[], T]) -> T | None:
+    # Without it a report only does not know that server by name.
+    try:
+        return make()
+    except Exception:  # noqa: BLE001 - whatever this Airflow's settings are
+        return None
+
+
+def _count(executor: Any, name: str) -> int | None:
+    try:
+        return len(getattr(executor, name))
+    except Exception:  # noqa: BLE001 - an executor of another kind
+        return None
+
+
+def _open_slots(executor: Any) -> int | None:
+    try:
+        return int(executor.slots_available) if executor.parallelism else None
+    except Exception:  # noqa: BLE001 - an executor of another kind
+        return None
 
 
 def pieces(text: str, size: int = 32 * 1024) -> Iterator[str]:

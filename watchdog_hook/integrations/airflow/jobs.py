@@ -27,16 +27,17 @@ class Jobs:
         self._queued: Counter[Hashable] = Counter()
         self._attempts: dict[Hashable, Attempt] = {}
         self._ours: set[Hashable] = set()  # keys whose newest job was put back by us
-        self._doubtful: set[Hashable] = (
-            set()
-        )  # keys whose job has waited while the server was silent
+        # Keys whose job has waited while the server was silent.
+        self._doubtful: set[Hashable] = set()
+        self._since: dict[Hashable, float] = {}  # when a key came into the queue first
 
     # --- the queue ------------------------------------------------------------------------------
 
-    def put(self, key: Hashable, *, ours: bool = False) -> None:
-        """A job of this key went into the queue; `ours`: we put it back."""
+    def put(self, key: Hashable, now: float, *, ours: bool = False) -> None:
+        """A job of this key went into the queue at this time; `ours`: we put it back."""
         if key is None:
             return
+        self._since.setdefault(key, now)
         self._queued[key] += 1
         (self._ours.add if ours else self._ours.discard)(key)
 
@@ -68,6 +69,11 @@ class Jobs:
     def waiting(self) -> int:
         """How many jobs are in the queue."""
         return sum(self._queued.values())
+
+    def oldest(self) -> float | None:
+        """Return when the job came that has waited for a pod the longest; None where none waits."""
+        queued = self._queued.copy()
+        return min((self._since[key] for key in queued if key in self._since), default=None)
 
     # --- attempts -------------------------------------------------------------------------------
 
@@ -104,6 +110,7 @@ class Jobs:
     def settled(self, key: Hashable) -> None:
         """The outcome is known, or does not matter any more: an answer came, or the key was queued anew."""
         self._attempts.pop(key, None)
+        self._since.pop(key, None)
         self._ours.discard(key)
         self._doubtful.discard(key)
 

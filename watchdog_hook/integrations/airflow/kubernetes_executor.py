@@ -120,6 +120,7 @@ class KubernetesExecutors:
         recovery = self.of(instance)
         if recovery is not None:
             event = args[0] if args else kwargs["task"]
-            name = event.pod_name if hasattr(event, "pod_name") else event[0]
-            self._dog.fail.run("jobs", recovery.jobs.pod_seen, name)
+            named = hasattr(event, "pod_name")  # a tuple up to provider 9.x
+            name, namespace = (event.pod_name, event.namespace) if named else event[:2]
+            self._dog.fail.run("jobs", recovery.pod_event, name, namespace)
         return wrapped(*args, **kwargs)

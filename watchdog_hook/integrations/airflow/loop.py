@@ -72,11 +72,9 @@ class Loop:
         return True
 
     def _beat(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        self._dog.beat("scheduling")
-        try:
+        self._dog.turn("loop")
+        with self._dog.phase("scheduling"):
             return wrapped(*args, **kwargs)
-        finally:
-            self._dog.where = "loop"
 
     def _heartbeat(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         with self._dog.phase(f"executor.heartbeat ({type(instance).__name__})"):

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from watchdog_hook.core.observed import Watcher
 from watchdog_hook.integrations.airflow.adoption import Adoptions
 from watchdog_hook.integrations.airflow.batches import Batches
 from watchdog_hook.integrations.airflow.finished import FinishedPods
@@ -47,6 +48,7 @@ class Recovery:
         # turn. That job goes back last, so that one which always gets stuck does not keep the others.
         self._rest_until = 0.0
         self._held: list[tuple[Any, Any]] = []
+        self.events: dict[str, float] = {}  # by namespace, when its watcher's last one came
         self.finished = FinishedPods(calls, executor)
         self._answers = 0  # the server's, when the present attempt began
         self._follow_queue(executor.task_queue)
@@ -60,11 +62,11 @@ class Recovery:
     def _follow_queue(self, queue: Any) -> None:
         """Count jobs in and out. On the proxy itself: only this process uses it."""
         put, get = queue.put, queue.get_nowait
-        fail, jobs = self._dog.fail, self.jobs
+        dog, fail, jobs = self._dog, self._dog.fail, self.jobs
         self.put_back_raw = put
 
         def counted_put(job: Any, *args: Any, **kwargs: Any) -> Any:
-            fail.run("jobs", lambda: jobs.put(key_of(job)))
+            fail.run("jobs", lambda: jobs.put(key_of(job), dog.now))
             return put(job, *args, **kwargs)
 
         def counted_get() -> Any:
@@ -237,6 +239,25 @@ class Recovery:
             unknown.why = "the pod exists"
         return pod is None
 
+    def pod_event(self, name: str, namespace: str) -> None:
+        """A watcher's event reached the executor."""
+        self.events[namespace] = self._dog.now
+        self.jobs.pod_seen(name)
+
+    def facts(self) -> tuple[int, float | None, tuple[Watcher, ...]]:
+        """Return jobs waiting, the age of the oldest in seconds, and the watchers, for the watchdog's thread."""
+        now, oldest = self._dog.now, self.jobs.oldest()
+        scheduler = self.executor.kube_scheduler
+        watchers = tuple(
+            Watcher(
+                getattr(process, "_popen", None) and process._popen.pid,
+                str(namespace),
+                None if (at := self.events.get(namespace)) is None else now - at,
+            )
+            for namespace, process in dict(getattr(scheduler, "kube_watchers", {})).items()
+        )
+        return self.waiting, None if oldest is None else now - oldest, watchers
+
     @property
     def waiting(self) -> int:
         """How many jobs wait for a pod: those in the queue, and those about to go back."""
@@ -256,7 +277,7 @@ class Recovery:
 
     def queue(self, job: Any, key: Any, *, ours: bool) -> None:
         self.put_back_raw(job)
-        self.jobs.put(key, ours=ours)
+        self.jobs.put(key, self._dog.now, ours=ours)
 
     def drop(self, key: Any, why: str, *, forget: bool = True) -> None:
         if forget:

@@ -107,6 +107,7 @@ def _patch(
 
     def forget() -> None:
         patches.quiet()
+        host.forget()
         if calls is not None:
             calls.active = False
 

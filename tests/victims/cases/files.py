@@ -1,0 +1,128 @@
+"""Files: their locks, their other ends, and a file system that does not answer."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import subprocess
+import threading
+import time
+
+from tests.victims.stage import Stage, case
+
+PHASE = "scheduling"
+
+
+@case("file-lock")
+def flocked(stage: Stage) -> None:
+    path = stage.folder / "airflow-scheduler.lock"
+    stage.peer("locker", path=str(path), by="flock")
+    with stage.watched(PHASE), path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+@case("file-lock--fcntl")
+def locked(stage: Stage) -> None:
+    path = stage.folder / "airflow-scheduler.lock"
+    stage.peer("locker", path=str(path), by="fcntl")
+    with stage.watched(PHASE), path.open("a") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+
+
+@case("not-file-lock--tries-again")
+def tries(stage: Stage) -> None:
+    """It asks, is refused, and sleeps."""
+    path = stage.folder / "airflow-scheduler.lock"
+    stage.peer("locker", path=str(path), by="flock")
+    with stage.watched(PHASE), path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(3600)
+
+
+@case("fifo")
+def fifo(stage: Stage) -> None:
+    path = stage.folder / "health.fifo"
+    os.mkfifo(path)
+    with stage.watched(PHASE):
+        path.write_text("alive")
+
+
+@case("not-fifo--both-ends")
+def open_fifo(stage: Stage) -> None:
+    """Both ends are open, and nothing comes."""
+    path = stage.folder / "health.fifo"
+    os.mkfifo(path)
+    both = os.open(path, os.O_RDWR)
+    with stage.watched(PHASE), path.open("rb", buffering=0) as file:
+        file.read(1)
+        os.close(both)
+
+
+@case("file-system")
+def stat_hangs(stage: Stage) -> None:
+    """The lookup of a name."""
+    mounted = stage.peer("files", answers=[])
+    with stage.watched(PHASE):
+        os.stat(f"{mounted.info['folder']}/dag.py")
+
+
+@case("file-system--read")
+def read_hangs(stage: Stage) -> None:
+    """The name was found and the file opened; its contents do not come."""
+    mounted = stage.peer("files", answers=["lookup", "getattr", "open"])
+    with stage.watched(PHASE), open(f"{mounted.info['folder']}/data", "rb", buffering=0) as file:
+        file.read(100)
+
+
+@case("file-system--import")
+def import_hangs(stage: Stage) -> None:
+    """A module is looked for there."""
+    import sys
+
+    mounted = stage.peer("files", answers=[])
+    with stage.watched(PHASE):
+        sys.path.insert(0, mounted.info["folder"])
+        import dag_of_a_user  # type: ignore[import-not-found] # noqa: F401
+
+
+@case("disk-sleep")
+def page_fault(stage: Stage) -> None:
+    """A mapped file: its pages are read where the memory is touched, outside of any system call."""
+    import zlib
+
+    mounted = stage.peer("files", answers=["lookup", "getattr", "open"])
+    with open(f"{mounted.info['folder']}/data", "rb") as file:
+        data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    with stage.watched(PHASE):
+        zlib.crc32(data)
+
+
+@case("not-disk-sleep--starts-a-program")
+@case("child-process--starts-a-program")
+def vfork(stage: Stage) -> None:
+    """A program is started from there: until that is done, the parent may not go on."""
+    mounted = stage.peer("files", answers=["lookup", "getattr"])
+    with stage.watched(PHASE):
+        subprocess.run([f"{mounted.info['folder']}/data"], check=False)
+
+
+@case("not-file-system--local")
+def local(stage: Stage) -> None:
+    """A file was read to its end, and is still open."""
+    path = stage.folder / "dag.py"
+    path.write_text("print()")
+    with stage.watched(PHASE), path.open() as file:
+        file.read()
+        threading.Event().wait()
+
+
+@case("not-file-system--terminal")
+def device(stage: Stage) -> None:
+    """A device, not a file: nobody types."""
+    leader, follower = os.openpty()
+    with stage.watched(PHASE), open(follower, "rb", buffering=0) as terminal:
+        terminal.read(1)
+    os.close(leader)

@@ -1,0 +1,234 @@
+"""The processor, the memory, the network as such, and what no rule knows."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import socket
+import ssl
+import threading
+import time
+import zlib
+from pathlib import Path
+
+from tests.victims.stage import HEARTBEAT, Stage, case, connected
+
+PHASE = "scheduling"
+CLONE_NEWNS = 0x00020000
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+
+
+def resolve_at(stage: Stage, nameserver: str) -> None:
+    """Give this process an /etc/resolv.conf of its own."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    mine = stage.folder / "resolv.conf"
+    mine.write_text(f"nameserver {nameserver}\noptions timeout:30 attempts:5\n")
+    for done in (
+        libc.unshare(CLONE_NEWNS),
+        libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None),
+        libc.mount(str(mine).encode(), b"/etc/resolv.conf", None, MS_BIND, None),
+    ):
+        if done:
+            raise OSError(ctypes.get_errno(), "a mount namespace")
+
+
+@case("name-service")
+def names(stage: Stage) -> None:
+    from tests.victims.cases.kubernetes import client, pods
+
+    resolve_at(stage, stage.peer("names").info["host"])
+    remote = stage.peer("kube")
+    config = Path(remote.info["kubeconfig"])
+    config.write_text(config.read_text().replace("127.0.0.1", "kubernetes.default.svc"))
+    with stage.watched(HEARTBEAT) as dog:
+        core = client(remote, dog)
+        dog.beat()
+        pods(core)
+
+
+@case("not-name-service--resolved")
+def resolved(stage: Stage) -> None:
+    """A name, from /etc/hosts; the connection is what does not answer."""
+    remote = stage.peer("tcp")
+    with stage.watched(PHASE), connected("localhost", remote.info["port"]) as sock:
+        sock.recv(1)
+
+
+@case("processor-loop")
+def loop(stage: Stage) -> None:
+    done = False
+    with stage.watched(PHASE):
+        while not done:
+            pass
+
+
+@case("processor-loop--compresses")
+def compresses(stage: Stage) -> None:
+    """One call into C that lets the interpreter go."""
+    data = os.urandom(1 << 24) * 16
+    with stage.watched(PHASE):
+        zlib.compress(data, 9)
+
+
+@case("processor-loop--calls")
+def computes(stage: Stage) -> None:
+    """A loop that calls functions, and never ends."""
+
+    def step(number: int) -> int:
+        return sum(divmod(number, 7))
+
+    with stage.watched(PHASE):
+        number = 1
+        while True:
+            number += step(number) % 2
+
+
+@case("not-processor-loop--polls")
+def polls(stage: Stage) -> None:
+    """It wakes all the time, and sleeps almost all of it."""
+    event = threading.Event()
+    with stage.watched(PHASE, dump_after=0.6):
+        while not event.wait(0.01):
+            pass
+
+
+@case("sleep")
+def pauses(stage: Stage) -> None:
+    with stage.watched(PHASE):
+        time.sleep(3600)
+
+
+@case("not-sleep--event")
+def waits_for_event(stage: Stage) -> None:
+    """With a time limit, and for something: whoever sets the event ends the wait."""
+    with stage.watched(PHASE):
+        threading.Event().wait(3600)
+
+
+@case("not-slow--one-long-call")
+def one_long_call(stage: Stage) -> None:
+    """Nothing moves from look to look."""
+    from tests.victims.cases.kubernetes import client, pods
+
+    remote = stage.peer("kube")
+    remote.do("fault", "SLOW", "list", {"seconds": 60})
+    with stage.watched(HEARTBEAT) as dog:
+        core = client(remote, dog)
+        dog.beat()
+        pods(core)
+
+
+@case("connect")
+def connects(stage: Stage) -> None:
+    remote = stage.peer("tcp")
+    remote.do("lose")
+    with stage.watched(PHASE, dump_after=4):
+        connected(remote.info["host"], remote.info["port"])
+
+
+@case("tls-handshake")
+def handshake(stage: Stage) -> None:
+    remote = stage.peer("tcp")
+    with stage.watched(PHASE), connected(remote.info["host"], remote.info["port"]) as sock:
+        ssl.create_default_context().wrap_socket(sock, server_hostname="vault.example")
+
+
+@case("socket")
+def reads(stage: Stage) -> None:
+    remote = stage.peer("tcp")
+    with stage.watched(PHASE), connected(remote.info["host"], remote.info["port"]) as sock:
+        sock.sendall(b"a question")
+        sock.recv(1)
+
+
+@case("socket--sends")
+def sends(stage: Stage) -> None:
+    remote = stage.peer("tcp", part="deaf")
+    with stage.watched(PHASE), connected(remote.info["host"], remote.info["port"]) as sock:
+        sock.sendall(b"x" * 20_000_000)
+
+
+@case("socket--http")
+def http(stage: Stage) -> None:
+    import requests
+
+    remote = stage.peer("tcp")
+    with stage.watched(PHASE):
+        requests.get(f"http://{remote.info['host']}:{remote.info['port']}/", timeout=None)
+
+
+@case("not-connect--accepted")
+@case("not-tls-handshake--none-begun")
+def accepted(stage: Stage) -> None:
+    """A connection in the clear to whom accepts it: there was never a handshake."""
+    remote = stage.peer("tcp", part="deaf")
+    with stage.watched(PHASE), connected(remote.info["host"], remote.info["port"]) as sock:
+        sock.recv(1)
+
+
+@case("unknown")
+def unknown(stage: Stage) -> None:
+    """An event that nobody sets."""
+    with stage.watched(PHASE):
+        threading.Event().wait()
+
+
+@case("not-socket--listens")
+def listens(stage: Stage) -> None:
+    """Nobody comes: there is no connection, and no peer."""
+    with stage.watched(PHASE), socket.create_server(("127.0.0.1", 0)) as server:
+        server.accept()
+
+
+# --- limits of a control group ----------------------------------------------------------------------------
+
+
+def group(controller: str, **limits: object) -> None:
+    """Put this process into a new control group with these limits."""
+    path = Path("/sys/fs/cgroup", controller, f"victim-{os.getpid()}")
+    path.mkdir()
+    for name, value in limits.items():
+        (path / name.replace("__", ".")).write_text(str(value))
+    (path / "cgroup.procs").write_text(str(os.getpid()))
+
+
+@case("throttled-processor")
+def throttled(stage: Stage) -> None:
+    group("cpu", cpu__cfs_period_us=100_000, cpu__cfs_quota_us=20_000)
+    data = os.urandom(1 << 24) * 16
+    with stage.watched(PHASE, dump_after=3):
+        zlib.compress(data, 9)
+
+
+@case("not-throttled-processor--enough")
+def enough(stage: Stage) -> None:
+    """There is a quota, and it is not used up."""
+    group("cpu", cpu__cfs_period_us=100_000, cpu__cfs_quota_us=80_000)
+    with stage.watched(PHASE):
+        threading.Event().wait()
+
+
+@case("memory-pressure")
+def starved(stage: Stage) -> None:
+    """A mapped file that is larger than the memory allowed, read again and again."""
+    path = stage.folder / "large"
+    group("unified")
+    group("memory", memory__limit_in_bytes=100 << 20)
+    with path.open("wb") as file:  # in the group, or its pages would be somebody else's
+        for _ in range(300):
+            file.write(os.urandom(1 << 20))
+    with path.open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    with stage.watched(PHASE, dump_after=8):
+        while True:
+            zlib.crc32(data)
+
+
+@case("not-memory-pressure--enough")
+def not_starved(stage: Stage) -> None:
+    """A group with a limit that is far away."""
+    group("unified")
+    group("memory", memory__limit_in_bytes=2 << 30)
+    with stage.watched(PHASE):
+        threading.Event().wait()
