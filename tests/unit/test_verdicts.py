@@ -25,14 +25,11 @@ NEGATIVE = [path for path in FILES if path.stem.startswith("not-")]
 
 # Rules of which nothing is recorded yet, and why.
 NOT_RECORDED = {
-    "broker-flow-control": "no broker in flow control was at hand; a peer that does not read is what was tried",
-    "broker-unreachable": "to be recorded with broker-flow-control",
-    "database-many-statements": "to be recorded",
-    "disk-sleep": "the one process that was made to stand in state D waited for a child, and is told so",
-    "memory-pressure": "the kernel of the recording machine counts no memory pressure for a cgroup of version 1",
+    "disk-sleep": "what was made to stand in state D waited for a child or a page, and is told so or not at all",
+    "memory-pressure": "the recording machine counts pressure for all of it only, and there was none",
 }
 # What fits as well, and is shown beside the verdict.
-BESIDE = {"shutdown": ["child-process"]}
+BESIDE = {"shutdown": ["child-process"], "throttled-processor": ["processor-loop"]}
 # What the sentence has to name.
 NAMED = {
     "database-lock-wait": ["held by server process", "idle in transaction"],

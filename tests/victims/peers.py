@@ -68,7 +68,7 @@ def lose(sock: socket.socket) -> None:
 class Way:
     """A TCP port that leads to another: until it is lost."""
 
-    def __init__(self, address: tuple[str, int], to: tuple[str, int] | str) -> None:
+    def __init__(self, address: tuple[str, int], to: tuple[str, int]) -> None:
         self._to = to
         self._server = socket.create_server(address)
         self._sockets = [self._server]
@@ -85,8 +85,7 @@ class Way:
         while True:
             near, _ = self._server.accept()
             self._sockets.append(near)
-            far = socket.socket(socket.AF_UNIX if isinstance(self._to, str) else socket.AF_INET)
-            far.connect(self._to)
+            far = socket.create_connection(self._to)
             threading.Thread(target=_pump, args=(near, far), daemon=True).start()
             threading.Thread(target=_pump, args=(far, near), daemon=True).start()
 
@@ -211,17 +210,26 @@ class Tcp(Peer):
 
 def _redis_answers(data: bytes) -> bytes:
     """Return an answer to each command: nothing is stored."""
-    answers = []
+    answers: list[bytes] = []
+    queued: int | None = None  # commands of a transaction
     for command in data.split(b"*")[1:]:
         words = command.split(b"\r\n")[2::2]
         name = words[0].upper() if words else b""
-        answers.append(
-            {
+        if name == b"MULTI":
+            queued = 0
+        if name == b"EXEC":
+            answers.append(b"*%d\r\n" % (queued or 0) + b":1\r\n" * (queued or 0))
+            queued = None
+        elif queued is not None and name != b"MULTI":
+            queued += 1
+            answers.append(b"+QUEUED\r\n")
+        else:
+            known = {
                 b"HELLO": b"%1\r\n$5\r\nproto\r\n:3\r\n",
-                b"PING": b"+PONG\r\n",
                 b"LPUSH": b":1\r\n",
-            }.get(name, b"+OK\r\n")
-        )
+                b"PING": b"+PONG\r\n",
+            }
+            answers.append(known.get(name, b"+OK\r\n"))
     return b"".join(answers)
 
 

@@ -10,23 +10,21 @@ from typing import Any
 from tests.e2e import postgres
 from tests.victims.peers import Peer, Way
 
-HOST = "127.0.0.7"  # nobody else's: the port is PostgreSQL's own
+PORT = 5432
 
 
 class Database(Peer):
     """A cluster, and the commands that bring it into trouble. `way`: the victim's port leads through one."""
 
     def __init__(self, way: bool = False) -> None:
-        listen = "" if way else HOST
-        postgres.FAST[:] = [
-            option for option in postgres.FAST if not option.startswith("listen_addresses")
-        ] + [f"listen_addresses={listen}"]
         self._server = postgres.Postgres()
+        if not way:
+            self._server.port = PORT
         self._server.start()
-        self._way = Way((HOST, 5432), f"{self._server.folder}/.s.PGSQL.5432") if way else None
+        self._way = Way(("127.0.0.1", PORT), ("127.0.0.1", self._server.port)) if way else None
         self._sessions: list[Any] = []
         self._stopped: list[int] = []
-        self.info = {"url": f"postgresql+psycopg2://airflow@{HOST}/airflow"}
+        self.info = {"url": f"postgresql+psycopg2://airflow@127.0.0.1:{PORT}/airflow"}
 
     def hold(self, *statements: str) -> None:
         """Run these in a transaction that is left open."""

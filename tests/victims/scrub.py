@@ -34,6 +34,7 @@ class Scrub:
             (re.compile(r"/\S*?/lib/python3\.\d+/site-packages"), SITE),
             (re.compile(re.escape(sysconfig.get_path("stdlib"))), f"/usr/lib/{VERSION}"),
             (re.compile(re.escape(str(Path(sys.executable).parent))), "/opt/venv/bin"),
+            (re.compile(r"\btests\.victims\.cases\."), "victim."),
             (re.compile(r"/mnt/dags-\w+"), "/opt/airflow/dags"),
             (re.compile(r"/\S*/pymp-\w+"), "/run/pymp-a1b2c3"),
         ]

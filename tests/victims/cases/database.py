@@ -170,6 +170,7 @@ def quick(stage: Stage) -> None:
 
 @case("not-database-lock-wait--idle-bystander")
 @case("not-database-many-statements--one-old")
+@case("not-database-not-begun--works")
 @case("not-database-unreachable--acknowledged")
 @case("not-database-connect--connected")
 def bystander(stage: Stage) -> None:
@@ -181,6 +182,7 @@ def bystander(stage: Stage) -> None:
         run("select pg_sleep(3600) from dag")
 
 
+@case("database-not-begun")
 @case("not-database-silent--one-backend")
 def one_backend(stage: Stage) -> None:
     """Only the process of this very session hangs: the server answers others, and calls it active."""

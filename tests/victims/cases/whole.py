@@ -71,14 +71,14 @@ def compresses(stage: Stage) -> None:
         zlib.compress(data, 9)
 
 
-@case("processor-loop--calls")
+@case("slow--computes")
 def computes(stage: Stage) -> None:
-    """A loop that calls functions, and never ends."""
+    """A loop that calls functions, and never ends: it is seen to move."""
 
     def step(number: int) -> int:
         return sum(divmod(number, 7))
 
-    with stage.watched(PHASE):
+    with stage.watched(PHASE, dump_after=0.6):
         number = 1
         while True:
             number += step(number) % 2
@@ -220,6 +220,7 @@ def starved(stage: Stage) -> None:
             file.write(os.urandom(1 << 20))
     with path.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    data.madvise(mmap.MADV_RANDOM)  # page by page
     with stage.watched(PHASE, dump_after=8):
         while True:
             zlib.crc32(data)

@@ -134,6 +134,21 @@ def _since(session: Session) -> str:
     return "" if session.since_s is None else f" for {span(session.since_s)}"
 
 
+def _is_idle(case: Case) -> bool:
+    """The server's process for this very session waits for a statement, as the server has it."""
+    session = case.seen.database.session if case.seen.database else None
+    return session is not None and (session.state or "").startswith("idle")
+
+
+def _not_begun(case: Case) -> str:
+    mine = case.seen.database.session if case.seen.database else None
+    who = "" if mine is None else f" {mine.pid} is {mine.state}{_since(mine)}"
+    return (
+        f"{_peer(case)} has not begun its statement: server process{who}, as if nothing had been sent;"
+        " what was sent has not arrived there, or that process hangs"
+    )
+
+
 def _slow(case: Case) -> str:
     mine = case.seen.database.session if case.seen.database else None
     if mine is None:
@@ -204,7 +219,7 @@ RULES = (
     ),
     Rule(
         "database-slow-query",
-        both(_EXECUTES, _has_session, neither(_is_blocked, _is_young)),
+        both(_EXECUTES, _has_session, neither(_is_blocked, _is_young, _is_idle)),
         _slow,
         "ANALYZE the tables, clean them with `airflow db clean`, look at the statement's plan;"
         " statement_timeout on"
@@ -215,12 +230,23 @@ RULES = (
     Rule(
         "database-many-statements",
         both(
-            _EXECUTES, _is_young, neither(_is_blocked, _server_is_silent, retransmits, sleeps, runs)
+            _EXECUTES,
+            _is_young,
+            neither(_is_blocked, _server_is_silent, retransmits, sleeps, runs, _is_idle),
         ),
         _many,
         "Not one statement is slow: the loop sends very many, or the time went elsewhere. The samples show"
         " where. Fewer at a time: [scheduler] max_tis_per_query, max_dagruns_per_loop_to_schedule; clean the"
         " tables with `airflow db clean`.",
+        confidence="medium",
+        raise_helps=False,
+    ),
+    Rule(
+        "database-not-begun",
+        both(_EXECUTES, _is_idle, neither(_is_blocked, retransmits)),
+        _not_begun,
+        "Look at that process on the server, and at what stands between: a pooler, a proxy, a load balancer.\n"
+        + _KEEPALIVES,
         confidence="medium",
         raise_helps=False,
     ),

@@ -111,7 +111,8 @@ def _named(child: Child | None) -> str:
 
 def _child(case: Case) -> str:
     if _STARTS_PROGRAM(case):
-        new = next((child for child in case.children if child.state == "disk-sleep"), None)
+        # The parent stands still since: nobody is younger.
+        new = min(case.children, key=lambda child: child.age_s, default=None)
         which = f": {child_text(new)}" if new else ""
         return f"it starts a program, and the new process has not come to run it{which}"
     if case.awaited is not None:
@@ -150,7 +151,15 @@ def _manager_text(case: Case) -> str:
 
 def _deadlock(case: Case) -> str:
     cycle = _cycle(case)
-    parts = [f"{wait.thread} waits for {wait.lock}, which {wait.owner} has" for wait in cycle]
+    mine = next((n for n, wait in enumerate(cycle) if wait.thread == case.thread), 0)
+    parts = [
+        f"{wait.thread} waits for {wait.lock}, which {wait.owner} has"
+        for wait in (*cycle[mine:], *cycle[:mine])
+    ]
+    if len(cycle) == 1:
+        return (
+            f"a deadlock of one: {cycle[0].thread} waits for {cycle[0].lock}, which it has itself"
+        )
     return "a deadlock: " + "; ".join(parts)
 
 

@@ -35,13 +35,21 @@ from watchdog_hook.core.signs import (
 from watchdog_hook.core.text import frame_text
 
 _BUSY = 0.8  # of the time between two samples on the processor: the thread computes
+_ENOUGH = 3  # samples to say so
 _THROTTLED = 0.3  # of the silence without the processor, by the cgroup's quota
 _SENDS = ("write", "writev", "sendto", "sendmsg", "sendfile")
 _STARVED = 20.0  # % of ten seconds in which all of the cgroup waited for memory
 
 
 def _computes(case: Case) -> bool:
-    return (busy := busy_share(case)) is not None and busy >= _BUSY
+    share = busy_share(case)
+    return share is not None and (share >= _BUSY or _always_runs(case))
+
+
+def _always_runs(case: Case) -> bool:
+    """In all samples but few the thread had the processor or wanted it: others may have had it meanwhile."""
+    states = [sample.kernel.state for sample in case.snapshot.samples if sample.kernel is not None]
+    return len(states) >= _ENOUGH and states.count("R") >= _BUSY * len(states)
 
 
 def busy_share(case: Case) -> float | None:
@@ -64,8 +72,10 @@ def _one_place(case: Case) -> bool:
 def _loop(case: Case) -> str:
     share = busy_share(case)
     percent = "" if share is None else f", {100 * share:.0f} % of the time on the processor"
+    if share is not None and share < _BUSY:
+        percent += ", and waiting for the processor in the rest"
     where = "in one place" if _one_place(case) else "in several places"
-    return f"it computes{percent}, {where}: innermost {case.leaf}"
+    return f"it computes{percent}, {where}: innermost {case.leaf}{_caller(case)}"
 
 
 def _ends(case: Case) -> str:
@@ -96,8 +106,10 @@ def _numbers(facts: ExecutorFacts) -> str:
 
 def _slow(case: Case) -> str:
     share = busy_share(case)
-    busy = "" if share is None else f" and {100 * share:.0f} % of the time on the processor"
-    return f"it is slow: its stack changes from look to look{busy}; at the last it stood in {case.leaf}"
+    busy = "" if share is None else f", {100 * share:.0f} % of the time on the processor"
+    return (
+        f"it moves{busy}: its stack changes from look to look; at the last it stood in {case.leaf}"
+    )
 
 
 def _throttles(case: Case) -> bool:
@@ -241,14 +253,6 @@ FIRST = (
         raise_helps=False,
     ),
     Rule(
-        "processor-loop",
-        both(_computes, neither(_moves)),
-        _loop,
-        "The samples show where: a loop that does not end, or very much data.",
-        raise_helps=False,
-        confidence="medium",
-    ),
-    Rule(
         "throttled-processor",
         _throttles,
         _throttled,
@@ -261,6 +265,14 @@ FIRST = (
         _starves,
         _starved,
         "Raise the container's memory limit; look at what grew.",
+        raise_helps=False,
+        confidence="medium",
+    ),
+    Rule(
+        "processor-loop",
+        both(_computes, neither(_moves)),
+        _loop,
+        "The samples show where: a loop that does not end, or very much data.",
         raise_helps=False,
         confidence="medium",
     ),
