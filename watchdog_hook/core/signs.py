@@ -224,9 +224,11 @@ def attempt(case: Case) -> int:
 
 
 def trickles(case: Case) -> bool:
-    """A byte came in lately, yet the call is old."""
+    """A byte came in lately, yet the call is old; of one that is in no book, the thread stands still for long."""
     age, received = case.age_s, case.received_s
-    if age is None or received is None:
+    if age is None:
+        age = case.silence_s if case.how == "silent" else 0.0
+    if received is None:
         return False
     return age >= 5.0 and received <= min(10.0, age / 3)
 

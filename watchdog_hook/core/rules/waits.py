@@ -44,8 +44,26 @@ _FILE_CALLS = calls(
     "getdents64",
     "readlink",
     "readlinkat",
+    "truncate",
     "ftruncate",
     "fallocate",
+    "utimensat",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "chown",
+    "fchownat",
+    "link",
+    "linkat",
+    "symlink",
+    "symlinkat",
+    "statfs",
+    "fstatfs",
+    "getxattr",
+    "sync",
+    "syncfs",
+    "msync",
+    "ioctl",
 )
 _READS_FILE = both(calls("read", "write", "pread64", "pwrite64", "readv", "writev"), on("file"))
 _LOCKS_FILE = calls("flock", "fcntl")
@@ -92,16 +110,16 @@ def _inherited(case: Case) -> str:
     child = _never_woken(case)
     if child is None:
         return "a child process waits for a lock that was held when it was forked"
-    what = "a child process that can never wake"
+    what = "a child process that can never wake by itself"
     if case.awaited not in (None, child):
-        what = f"{_named(case.awaited)}, which waits for one that can never wake"
+        what = f"{_named(case.awaited)}, which waits for one that can never wake by itself"
     elif case.awaited is None and _POOL(case):
-        what = "the work of a pool of which one process can never wake"
+        what = "the work of a pool of which one process can never wake by itself"
     elif case.awaited is None and on("pipe")(case):
-        what = "a pipe, while a child process can never wake"
+        what = "a pipe, while a child process can never wake by itself"
     return (
         f"it waits for {what}: {_named(child)}, has one thread, which has waited for a lock since its fork"
-        f" {child.age_s:.0f} s ago; whoever held that lock was not copied with it"
+        f" {child.age_s:.0f} s ago; the thread that would release it was not copied with it"
     )
 
 
@@ -199,11 +217,19 @@ def _file(case: Case) -> str:
 
 
 def _device(case: Case) -> str:
-    wchan = case.seen.kernel.wchan if case.seen.kernel else None
-    return (
-        "the kernel does not let the thread go on (state D, uninterruptible): it waits for a device or a"
-        " file system" + (f", in {wchan}" if wchan else "")
-    )
+    kernel = case.seen.kernel
+    at = f", in {kernel.wchan}" if kernel is not None and kernel.wchan else ""
+    deep = " (state D, uninterruptible)" if kernel is not None and kernel.state == "D" else ""
+    if _faults(case):
+        return (
+            "it touches memory of a mapped file or of swap, and the kernel does not make it available"
+            f"{deep}{at}"
+        )
+    return f"the kernel does not let the thread go on{deep}: it waits for a device or a file system{at}"
+
+
+def _faults(case: Case) -> bool:
+    return case.wait is not None and case.wait.syscall == "page fault"
 
 
 def _disk_sleep(case: Case) -> bool:
@@ -313,7 +339,11 @@ RULES = (
     ),
     Rule(
         "disk-sleep",
-        both(_disk_sleep, neither(_FILE_CALLS, _READS_FILE, _STARTS_PROGRAM)),
+        both(
+            either(_disk_sleep, _faults),
+            never_woke,
+            neither(_FILE_CALLS, _READS_FILE, _STARTS_PROGRAM),
+        ),
         _device,
         "Look at the node: its disks, its network file systems, its kernel log.",
         rank=WIDE,

@@ -138,9 +138,14 @@ def _memory_pressure(case: Case) -> float:
 
 
 def _starved(case: Case) -> str:
+    facts = case.seen.process
+    used = ""
+    if facts is not None and facts.memory_used and facts.memory_limit:
+        mib = 1 << 20
+        used = f"; it uses {facts.memory_used // mib} MiB of the {facts.memory_limit // mib} MiB that it may"
     return (
         f"all of the container waited for memory for {_memory_pressure(case):.0f} % of the last ten seconds:"
-        " it is near its limit, and the kernel reclaims or swaps"
+        f" the kernel reclaims or swaps{used}"
     )
 
 
@@ -182,7 +187,7 @@ def _waits(case: Case) -> str:
         what = f"; {case.tcp.send_queue} bytes wait to be taken"
     else:
         what = ago(case.received_s, "the last byte came")
-    return f"it waits on a connection{peer} in {case.leaf}{what}"
+    return f"it waits on a connection{peer} in {case.leaf}{_caller(case)}{what}"
 
 
 def _sleeps(case: Case) -> str:
