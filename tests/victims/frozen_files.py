@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import stat
 import struct
+import subprocess
 import tempfile
 import threading
 import time
@@ -68,6 +70,34 @@ class Files(Peer):
         if opcode == GETATTR:
             return struct.pack("=QII", 3600, 0, 0) + _attributes(node)
         return struct.pack("=QII", 1, 0, 0)
+
+
+class Frozen(Peer):
+    """A real file system on a loop device. It can be frozen, as for a snapshot: then every change to it waits."""
+
+    def __init__(self) -> None:
+        self._image = tempfile.mkdtemp(prefix="image-")
+        self._point = tempfile.mkdtemp(prefix="dags-", dir="/mnt")
+        image = f"{self._image}/image"
+        for command in (
+            ["truncate", "-s", "16M", image],
+            ["mkfs.ext4", "-q", image],
+            ["mount", "-o", "loop", image, self._point],
+        ):
+            subprocess.run(command, check=True)
+        self.info = {"folder": self._point}
+
+    def freeze(self) -> None:
+        """Let nobody change anything."""
+        subprocess.run(["fsfreeze", "-f", self._point], check=True)
+
+    def close(self) -> None:
+        """Thaw it, and take it away."""
+        subprocess.run(["fsfreeze", "-u", self._point], check=False)
+        subprocess.run(["umount", "-l", self._point], check=False)
+        shutil.rmtree(self._image, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(self._point)
 
 
 def _attributes(node: int) -> bytes:

@@ -282,10 +282,11 @@ def main() -> None:
         "sqlite": Sqlite,
         "postgres": postgres.Database,
         "files": frozen_files.Files,
+        "frozen": frozen_files.Frozen,
     }
     peer = kinds[sys.argv[1]](**json.loads(sys.argv[2]))
     # Whoever waits for us in the kernel cannot be ended, and so never ends our input.
-    threading.Timer(LONGEST, lambda: os._exit(1)).start()
+    threading.Timer(LONGEST, lambda: (peer.close(), os._exit(1))).start()
     try:
         print(json.dumps(peer.info), flush=True)
         for line in sys.stdin:

@@ -20,7 +20,11 @@ class Database(Peer):
         self._server = postgres.Postgres()
         if not way:
             self._server.port = PORT
-        self._server.start()
+        try:
+            self._server.start()
+        except BaseException:
+            self._server.remove()
+            raise
         self._way = Way(("127.0.0.1", PORT), ("127.0.0.1", self._server.port)) if way else None
         self._sessions: list[Any] = []
         self._stopped: list[int] = []

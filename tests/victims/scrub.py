@@ -16,6 +16,7 @@ _PIDS = ("pid", "native_id", "parent", "child")
 _IDENTS = ("ident", "owner_ident", "thread_ident")
 _FIRST_PID = 101
 _PID_TEXT = re.compile(r"\bpid (\d+)|\bprocess (\d+)")
+_KEPT = ("duration_s", "pid")  # None says something there: it goes on; there is no process
 _EMPTY: tuple[Any, ...] = (None, [], "")
 
 
@@ -46,7 +47,7 @@ class Scrub:
                 value = {**value, "position": [1, 2, 3], "stack": 4}
             # Addresses; no rule looks at them.
             clean = {key: self.of(item, key) for key, item in value.items() if key != "arguments"}
-            return {key: item for key, item in clean.items() if item not in _EMPTY}
+            return {key: item for key, item in clean.items() if key in _KEPT or item not in _EMPTY}
         if isinstance(value, list):
             return [self.of(item, name) for item in value]
         if isinstance(value, bool):

@@ -205,6 +205,19 @@ def makes_one_more(stage: Stage) -> None:
         pool.connect()
 
 
+@case("not-database-pool-exhausted--has-the-last")
+def has_the_last(stage: Stage) -> None:
+    """This thread has the pool's only connection, and waits for something else; another wants one, too."""
+    server = stage.peer("postgres")
+    with metadata(stage, server) as (engine, _, _):
+        import sqlalchemy
+
+        pool = sqlalchemy.create_engine(engine.url, pool_size=1, max_overflow=0, pool_timeout=3600)
+        with pool.connect():
+            threading.Thread(target=pool.connect, daemon=True).start()
+            threading.Event().wait()
+
+
 @case("not-database-locked-file--sqlite-works")
 def sqlite_works(stage: Stage) -> None:
     """SQLite computes, and holds no lock that anybody wants."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -89,6 +90,29 @@ def import_hangs(stage: Stage) -> None:
 
 
 @case("disk-sleep")
+def frozen_page(stage: Stage) -> None:
+    """A mapped file of a file system that is frozen: the first write to a page has to wait."""
+    mounted = stage.peer("frozen")
+    path = f"{mounted.info['folder']}/data"
+    with open(path, "w+b") as file:
+        file.write(bytes(mmap.PAGESIZE))
+        file.flush()
+        data = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+    mounted.do("freeze")
+    place = ctypes.addressof(ctypes.c_char.from_buffer(data))
+    with stage.watched(PHASE):
+        ctypes.memset(place, 1, 1)
+
+
+@case("file-system--frozen")
+def frozen_folder(stage: Stage) -> None:
+    mounted = stage.peer("frozen")
+    mounted.do("freeze")
+    with stage.watched(PHASE):
+        os.mkdir(f"{mounted.info['folder']}/dag_id=a")
+
+
+@case("disk-sleep--mapped-file")
 def page_fault(stage: Stage) -> None:
     """A mapped file: its pages are read where the memory is touched, outside of any system call."""
     import zlib
@@ -120,6 +144,7 @@ def local(stage: Stage) -> None:
         threading.Event().wait()
 
 
+@case("not-disk-sleep--terminal")
 @case("not-file-system--terminal")
 def device(stage: Stage) -> None:
     """A device, not a file: nobody types."""

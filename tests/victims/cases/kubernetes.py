@@ -304,6 +304,7 @@ def slow_answers(stage: Stage) -> None:
     slow(stage)
 
 
+@case("not-kubernetes-api-silent--half-an-answer")
 @case("not-kubernetes-trickle--half-an-answer")
 def half_for_long(stage: Stage) -> None:
     """The answer has begun, and no further byte has come for long."""

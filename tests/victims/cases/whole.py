@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 import socket
 import ssl
@@ -184,13 +183,14 @@ def listens(stage: Stage) -> None:
 # --- limits of a control group ----------------------------------------------------------------------------
 
 
-def group(controller: str, **limits: object) -> None:
-    """Put this process into a new control group with these limits."""
+def group(controller: str, **limits: object) -> Path:
+    """Put this process into a new control group with these limits, and return where that is."""
     path = Path("/sys/fs/cgroup", controller, f"victim-{os.getpid()}")
     path.mkdir()
     for name, value in limits.items():
         (path / name.replace("__", ".")).write_text(str(value))
     (path / "cgroup.procs").write_text(str(os.getpid()))
+    return path
 
 
 @case("throttled-processor")
@@ -211,19 +211,14 @@ def enough(stage: Stage) -> None:
 
 @case("memory-pressure")
 def starved(stage: Stage) -> None:
-    """A mapped file that is larger than the memory allowed, read again and again."""
-    path = stage.folder / "large"
+    """It writes a file, and there is no room for what waits to be written."""
+    data = bytes(16 << 20)
     group("unified")
-    group("memory", memory__limit_in_bytes=100 << 20)
-    with path.open("wb") as file:  # in the group, or its pages would be somebody else's
-        for _ in range(300):
-            file.write(os.urandom(1 << 20))
-    with path.open("rb") as file:
-        data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-    data.madvise(mmap.MADV_RANDOM)  # page by page
-    with stage.watched(PHASE, dump_after=8):
+    group("memory", memory__limit_in_bytes=56 << 20)
+    with stage.watched(PHASE, dump_after=12), (stage.folder / "large").open("wb") as file:
         while True:
-            zlib.crc32(data)
+            for start in range(0, 1 << 29, len(data)):
+                os.pwrite(file.fileno(), data, start)
 
 
 @case("not-memory-pressure--enough")
