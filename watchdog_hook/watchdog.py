@@ -24,13 +24,16 @@ from watchdog_hook.core.stall import (
     StallBegan,
     StallEnded,
     State,
+    grace,
     judge,
 )
 from watchdog_hook.failopen import FailOpen
 from watchdog_hook.incidents import Episode, Incidents
 from watchdog_hook.notes import Notes, SlowPhases
+from watchdog_hook.outside import Outside
 from watchdog_hook.ports import Actions, Evidence, Host, SystemClock
 from watchdog_hook.recorder import Recorder
+from watchdog_hook.sentinel.pulse import BEAT_AT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,12 +145,14 @@ class Watchdog:
         self.where: str | None = None  # the loop's phase
         self.ending = False  # the loop is over; what is left may take as long as starting did
         self._episode: Episode | None = None
+        self.outside = Outside(config)
+        self._numbers = self.outside.pulse.numbers
         self._watch_caller()
 
     def _watch_caller(self) -> None:
         self.ident = threading.get_ident()
         self.native_id = threading.get_native_id()
-        self._beat_at = self._now()
+        self._beat_at = self._numbers[BEAT_AT] = self._now()
         self.recorder.watch(self.ident, self._beat_at)
         self._state = State.begin(self._beat_at)
         self._forget_samples()
@@ -156,8 +161,8 @@ class Watchdog:
     # --- for the watched loop -------------------------------------------------------------------
 
     def beat(self, phase: str | None = None) -> None:
-        """Say that the loop is alive. One store of the time: it takes no lock and cannot fail."""
-        self._beat_at = self._now()
+        """Say that the loop is alive. Two stores of the time: it takes no lock and cannot fail."""
+        self._beat_at = self._numbers[BEAT_AT] = self._now()
         if phase is not None:
             self.where = phase
 
@@ -216,6 +221,8 @@ class Watchdog:
         self._watch_caller()
         if self.config.may_interrupt:
             self._actions.arm(self.book.current)
+        self.fail.run("pulse", self.outside.show, self.native_id)
+        self._numbers = self.outside.pulse.numbers
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         fork.watch(self)
         self._thread.start()
@@ -227,11 +234,14 @@ class Watchdog:
             return
         self._clock.stop()
         thread.join(STOP_PATIENCE)
+        self.outside.hide()
         self._actions.disarm()
 
     def forget(self) -> None:
         """In a forked child: no thread, no signal, no call; says nothing. There may be no lock to take."""
         self._thread = None
+        self.outside.forget()
+        self._numbers = self.outside.pulse.numbers
         self.book.forget()
         self._actions.forget()
         self._evidence.forget()
@@ -248,6 +258,7 @@ class Watchdog:
         return self.busy or self._actions.working() or self.host.working()
 
     def _run(self) -> None:
+        self.outside.runs_as(threading.get_native_id())
         while "look" not in self.fail.off:
             asleep = self._now()
             interval = self.fail.run("interval", self._interval) or self.config.poll_interval
@@ -282,6 +293,7 @@ class Watchdog:
     def look(self, overslept: float = 0.0) -> None:
         """Look once. `overslept`: by how much the wait before it was longer than asked, in seconds."""
         now, beat_at = self._now(), self._beat_at
+        self._tick(now)
         # First what the loop did: its notes are older than what is judged now.
         self.fail.run("notes", self._say_notes, now)
         self._beating = beat_at != self._state.beat_at
@@ -310,6 +322,13 @@ class Watchdog:
             self.fail.run("progress", self._look_for_progress, now)
             self._measure(self._gauges, silence)
         self._actions.settle()
+        self._tick(self._now())
+
+    def _tick(self, now: float) -> None:
+        state = self._state
+        self.outside.tick(
+            now, excused=state.excused, grace=grace(state, self.ending, self._patience)
+        )
 
     def _excusable(self, overslept: float) -> float:
         """Return how much of our lateness the process did not run; none of it if it was busy all the time."""
@@ -481,6 +500,8 @@ class Watchdog:
         episode.late_s = self._late
         how = "moving" if episode.thread == self.ident and self._state.moving else "silent"
         self.incidents.dump(episode, silence, self._age_in(episode), samples, how=how)
+        if episode.thread == self.ident:
+            self.outside.tell(episode.incident, episode.path)
         self.count("stalls", {"verdict": episode.incident.finding.id})
 
     def _age_in(self, episode: Episode) -> float | None:
@@ -493,6 +514,7 @@ class Watchdog:
             return
         self._calls.settle()
         self.incidents.end(episode, lasted)
+        self.outside.tell(None)
         incident = episode.incident
         landed = sum(deed.outcome == "landed" for deed in incident.actions)
         self.say(

@@ -123,8 +123,7 @@ def judge(state: State, reading: Reading, patience: Patience) -> tuple[State, tu
         state = replace(state, moved_at=reading.now)
 
     silence = state.silence(reading.now)
-    graced = state.beats < 2 or reading.ending
-    limit = max(patience.stall, patience.startup) if graced else patience.stall
+    limit = max(patience.stall, grace(state, reading.ending, patience))
     if silence >= limit and not state.stalled:
         still = reading.now - state.moved_at
         stuck = still >= patience.stall - patience.sample
@@ -137,3 +136,8 @@ def judge(state: State, reading: Reading, patience: Patience) -> tuple[State, tu
     elif state.moving and reading.now - state.moved_at >= patience.stall - patience.sample:
         state = replace(state, moving=False)
     return state, tuple(events)
+
+
+def grace(state: State, ending: bool, patience: Patience) -> float:
+    """Return the seconds of silence that are allowed to the first iteration and to the end; 0 in between."""
+    return patience.startup if state.beats < 2 or ending else 0.0

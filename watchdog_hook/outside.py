@@ -1,0 +1,71 @@
+"""What the watchdog leaves for those who look from outside: its pulse, and what it knows of a stall."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from watchdog_hook.core.text import SENTENCE, clean
+from watchdog_hook.sentinel import pulse as places
+from watchdog_hook.sentinel.pulse import Pulse
+
+if TYPE_CHECKING:
+    from watchdog_hook.config import Config
+    from watchdog_hook.core.model import Incident
+
+
+class Outside:
+    """The pulse of one watchdog: private until it is shown, and again in a forked child."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.pulse = Pulse.private()
+
+    def show(self, loop: int) -> None:
+        """
+        Let other processes see it from now on. `loop`: id of the loop's thread, as the kernel has it.
+
+        Raises OSError where the kernel has no memory of that kind.
+        """
+        pulse, config = Pulse.shared(), self._config
+        pulse.numbers[:] = self.pulse.numbers
+        pulse.numbers[places.DUMP_AFTER] = config.dump_after
+        pulse.numbers[places.TERMINATE_AFTER] = config.terminate_after
+        pulse.words[places.LOOP] = loop
+        self.pulse = pulse
+
+    def hide(self) -> None:
+        """Say that nobody is watched any more."""
+        self.pulse.words[places.MARK] = 0
+        self.pulse.close()
+
+    def forget(self) -> None:
+        """In a forked child: leave the parent's pulse alone. Takes no lock."""
+        inherited, self.pulse = self.pulse, Pulse.private()
+        inherited.close()
+
+    def runs_as(self, watchdog: int) -> None:
+        """Note which thread the watchdog is, as the kernel has it."""
+        self.pulse.words[places.WATCHDOG] = watchdog
+
+    def tick(self, now: float, *, excused: float = 0.0, grace: float = 0.0) -> None:
+        """Say that the watchdog is at work, and which seconds of the silence are none, or are allowed."""
+        numbers = self.pulse.numbers
+        numbers[places.EXCUSED] = excused
+        numbers[places.GRACE] = grace
+        numbers[places.TICK_AT] = now
+
+    def tell(self, incident: Incident | None, path: str = "") -> None:
+        """Leave what is known of the loop's stall, or that there is none."""
+        known = (
+            {}
+            if incident is None
+            else {
+                "phase": incident.phase or "",
+                "incident": incident.id,
+                "path": path,
+                "verdict": incident.finding.id,
+                "sentence": incident.finding.sentence,
+            }
+        )
+        lines = (f"{key}={clean(value, SENTENCE)}" for key, value in known.items())
+        self.pulse.write(places.STATE, "\n".join(lines))

@@ -1,0 +1,164 @@
+"""
+The pulse: two pages of memory in which the watchdog leaves what is needed to judge it from outside.
+
+Every place has one writer, so no lock is needed: the loop's thread writes its beats, the watchdog's thread the
+rest but for what is asked of it (whoever asks) and for the sentinel's note. A text carries a checksum, since it
+may be read while it is written.
+"""
+
+from __future__ import annotations
+
+import binascii
+import mmap
+import os
+import struct
+
+NAME = "watchdog_hook"
+MAGIC = 0x3153_5550_4B4F_4F48  # "HOOKPUS1": of this layout, and of no other
+SIZE = 2 * 4096
+
+# Of `numbers`: seconds, moments on the monotonic clock, which all processes of a machine share.
+BEAT_AT = 0  # the loop's last beat
+TICK_AT = 1  # the watchdog's last sign of life
+EXCUSED = 2  # of the silence since the beat: in which the process did not run
+GRACE = (
+    3  # silence that is allowed all the same: while the loop starts, and while it ends; 0 for none
+)
+DUMP_AFTER = 4
+BACKSTOP_AFTER = 5
+TERMINATE_AFTER = 6
+
+# Of `words`.
+MARK = 0  # MAGIC
+PID = 1
+STARTED = 2  # of the process, in the kernel's ticks since its own start (man proc_pid_stat)
+WATCHDOG = 3  # id of the watchdog's thread, as the kernel has it
+LOOP = 4  # of the loop's thread
+SIGNAL = 5  # at which faulthandler writes the main thread's stack; 0 for none
+BACKSTOP = 6  # descriptor, in that process, of the file into which it does, plus one; 0 for none
+REQUEST = 7  # a number that changes when somebody asks for a dump
+ANSWERED = 8  # the one that was answered last
+SENTINEL = 9  # its pid
+
+_NUMBERS = slice(0, 256)
+_WORDS = slice(256, 512)
+
+# Texts: where each begins, and how many bytes it has.
+STATE = (512, 2048)  # of the loop, as `key=value` lines: phase, incident, verdict, sentence
+ANSWER = (2560, 1024)  # to a request: the incident's id and its path, as lines
+NOTE = (3584, 4096)  # of the sentinel, for the watchdog when it wakes
+_HEAD = struct.Struct("=II")  # length and checksum
+
+
+class Pulse:
+    """The page, and how to read and write it. `numbers` and `words` are views of it."""
+
+    def __init__(self, memory: mmap.mmap | bytearray, fd: int = -1) -> None:
+        whole = memoryview(memory)
+        self.numbers = whole[_NUMBERS].cast("d")
+        self.words = whole[_WORDS].cast("Q")
+        self.fd = fd
+        self._bytes = whole
+
+    @classmethod
+    def private(cls) -> Pulse:
+        """Return one that nobody else sees."""
+        return cls(bytearray(SIZE))
+
+    @classmethod
+    def shared(cls) -> Pulse:
+        """Return one of this process that others can open. Raises OSError where the kernel has no memfd."""
+        fd = os.memfd_create(NAME, os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(fd, SIZE)
+            pulse = cls(mmap.mmap(fd, SIZE), fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        pulse.words[PID] = os.getpid()
+        pulse.words[STARTED] = started(os.getpid()) or 0
+        pulse.words[MARK] = MAGIC
+        return pulse
+
+    @classmethod
+    def opened(cls, path: str, *, write: bool = False) -> Pulse:
+        """Return that of another process. Raises OSError, and ValueError where it is of another layout."""
+        fd = os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC)
+        try:
+            return cls.of_descriptor(fd, write=write)
+        finally:
+            os.close(fd)
+
+    @classmethod
+    def of_descriptor(cls, fd: int, *, write: bool = False) -> Pulse:
+        """Return the one behind a descriptor, which may be closed afterwards. Raises as `opened` does."""
+        # A mapping beyond the end of a file kills its reader at the first touch.
+        if os.fstat(fd).st_size != SIZE:
+            raise ValueError("written by another version of watchdog_hook")
+        pulse = cls(mmap.mmap(fd, SIZE, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ))
+        if pulse.words[MARK] != MAGIC:
+            raise ValueError("written by another version of watchdog_hook")
+        return pulse
+
+    def close(self) -> None:
+        """Give the descriptor back. The memory stays, for a beat may still come."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def write(self, place: tuple[int, int], text: str) -> None:
+        """Write one of the texts; what does not fit is cut off its end."""
+        begin, size = place
+        data = text.encode("utf-8", "replace")[: size - _HEAD.size]
+        start = begin + _HEAD.size
+        self._bytes[start : start + len(data)] = data
+        _HEAD.pack_into(self._bytes, begin, len(data), binascii.crc32(data))
+
+    def read(self, place: tuple[int, int]) -> str | None:
+        """Return one of the texts; None while it is being written."""
+        begin, size = place
+        length, checksum = _HEAD.unpack_from(self._bytes, begin)
+        if length > size - _HEAD.size:
+            return None
+        start = begin + _HEAD.size
+        data = bytes(self._bytes[start : start + length])
+        return data.decode("utf-8", "replace") if binascii.crc32(data) == checksum else None
+
+
+def started(pid: int) -> int | None:
+    """Return when a process began, in the kernel's ticks since its own start; None when it is gone or hidden."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = file.read(2048).rpartition(b") ")[2].split()
+        return int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def places(pid: int) -> list[str]:
+    """Return the paths under which a process's pulse can be opened; none where it has none or may not be seen."""
+    folder = f"/proc/{pid}/fd"
+    try:
+        numbers = os.listdir(folder)
+    except OSError:
+        return []
+    found = []
+    for number in numbers:
+        try:
+            if os.readlink(f"{folder}/{number}").startswith(f"/memfd:{NAME} "):
+                found.append(f"{folder}/{number}")
+        except OSError:
+            continue
+    return found
+
+
+def of_process(pid: int, *, write: bool = False) -> Pulse | None:
+    """Return the pulse that a process itself keeps; None where it has none, or only its parent's from a fork."""
+    for path in places(pid):
+        try:
+            pulse = Pulse.opened(path, write=write)
+        except (OSError, ValueError):
+            continue
+        if pulse.words[PID] == pid and pulse.words[STARTED] in (0, started(pid) or 0):
+            return pulse
+    return None
