@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -18,6 +19,7 @@ from benchmarks.figures import Line, median_line, worst_line
 
 if TYPE_CHECKING:
     from benchmarks.bench import Effort
+    from watchdog_hook.evidence.here import Evidence
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 THREADS, CHILDREN = 1000, 200
@@ -43,6 +45,7 @@ def measure_gather(effort: Effort) -> Iterator[Line]:
     yield median_line(what, found["whole_ms"], "ms", 250)
     yield worst_line("longest pause of another thread meanwhile", found["pause_ms"], "ms", 20)
     yield median_line("the same without us", found["quiet_ms"], "ms")
+    yield median_line("gathering beside a thread that computes", found["beside_ms"], "ms", 250)
     missed = ", ".join(f"{name}: {why}" for name, why in found["missed"].items())
     yield Line("could not be read", note=missed or "nothing was missed")
 
@@ -104,20 +107,45 @@ def _measure(times: int) -> None:
         threading.Thread(target=held.deep, args=(DEPTH, leaf), daemon=True).start()
     ticker, native = Ticker(), threading.get_native_id()
     time.sleep(1)
-    whole, pauses, quiet = [], [], []
+    whole, pauses, quiet, beside = [], [], [], []
     for _ in range(times):
         ticker.take()
         time.sleep(0.2)
         quiet.append(ticker.take())
         began = time.perf_counter()
-        # As the watchdog does, from a thread that is not the one looked at.
-        looker = threading.Thread(target=lambda: (evidence.stacks(None), evidence.observe(native)))
-        looker.start()
-        looker.join()
+        _look(evidence, native)
         whole.append(1000 * (time.perf_counter() - began))
         pauses.append(ticker.take())
-    found = {"whole_ms": whole, "pause_ms": pauses, "quiet_ms": quiet}
+    for _ in range(times):
+        with _busy():
+            began = time.perf_counter()
+            _look(evidence, native)
+            beside.append(1000 * (time.perf_counter() - began))
+    found = {"whole_ms": whole, "pause_ms": pauses, "quiet_ms": quiet, "beside_ms": beside}
     print(json.dumps({**found, "missed": dict(evidence.unavailable())}), flush=True)
+
+
+def _look(evidence: Evidence, native: int) -> None:
+    """Gather as the watchdog does, from a thread that is not the one looked at."""
+    looker = threading.Thread(target=lambda: (evidence.stacks(None), evidence.observe(native)))
+    looker.start()
+    looker.join()
+
+
+@contextlib.contextmanager
+def _busy() -> Iterator[None]:
+    """Have a thread compute in Python, as a loop that is stuck in one does."""
+    done = False
+
+    def compute() -> None:
+        while not done:
+            pass
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    yield
+    done = True
+    thread.join()
 
 
 def _sleeping_children() -> list[int]:

@@ -49,6 +49,9 @@ class Episode:
     snapshot: Snapshot = NOTHING  # of the last dump
     since: tuple[float, float] | None = None  # processor seconds and monotonic time when it began
     late_s: float | None = None  # the watchdog's worst lateness since
+    gil_s: float | None = (
+        None  # for how long it waited for the interpreter in that time, in seconds
+    )
 
 
 class Incidents:
@@ -215,7 +218,11 @@ class Incidents:
             recent=recent,
             unavailable=self._evidence.unavailable(),
             observed=dataclasses.replace(
-                observed, executors=executors, iterations=iterations, normal=normal
+                observed,
+                executors=executors,
+                iterations=iterations,
+                normal=normal,
+                gil_s=episode.gil_s,
             ),
         )
 

@@ -129,11 +129,12 @@ class Watchdog:
         )
         self._beating = False
         self._pauses: deque[tuple[float, float]] = deque(maxlen=32)
-        self._pressure: Any = None
+        self._pressure = self._evidence.pressure()
         self._pressure_in = 0  # looks until it is read
         self._healthy_in = HEALTHY_EVERY // 2  # not in the look that reads the pressure
         self._cpu = self._evidence.cpu_seconds()
         self._late = 0.0  # our worst lateness in this iteration, in seconds
+        self._gil = 0.0  # for how many of them, in all, we waited for the interpreter
         self._metrics_at = 0.0
         self._standstills: tuple[progress.Standstill, ...] = ()
         self._standing: dict[
@@ -260,7 +261,7 @@ class Watchdog:
     def _run(self) -> None:
         self.outside.runs_as(threading.get_native_id())
         while "look" not in self.fail.off:
-            asleep = self._now()
+            asleep, wakes = self._now(), self._evidence.wakes()
             interval = self.fail.run("interval", self._interval) or self.config.poll_interval
             self.busy = False
             if self._clock.wait(interval):
@@ -268,7 +269,8 @@ class Watchdog:
             self.busy = True
             self._let_fork()
             overslept = self._now() - asleep - interval
-            self.fail.run("look", self.look, max(0.0, overslept))
+            woken = self._evidence.wakes() - wakes
+            self.fail.run("look", self.look, max(0.0, overslept), woken)
         # What the loop did last, before the host goes on without us.
         self.fail.run("notes", self._say_notes, self._now())
         self.busy = False
@@ -290,8 +292,12 @@ class Watchdog:
 
     # --- one look -------------------------------------------------------------------------------
 
-    def look(self, overslept: float = 0.0) -> None:
-        """Look once. `overslept`: by how much the wait before it was longer than asked, in seconds."""
+    def look(self, overslept: float = 0.0, woken: int = 0) -> None:
+        """
+        Look once. `overslept`: by how much the wait before it was longer than asked, in seconds.
+
+        `woken`: how often our thread woke in that wait, in vain.
+        """
         now, beat_at = self._now(), self._beat_at
         self._tick(now)
         # First what the loop did: its notes are older than what is judged now.
@@ -302,7 +308,7 @@ class Watchdog:
             self.fail.run("healthy samples", self._sample_healthy, beat_at)
         moved = self._sample(now)
         self._late = max(self._late, overslept)
-        overslept = self._excusable(overslept)
+        overslept = self._excusable(overslept, woken)
         self._state, events = judge(
             self._state, Reading(now, beat_at, overslept, moved, self.ending), self._patience
         )
@@ -330,17 +336,23 @@ class Watchdog:
             now, excused=state.excused, grace=grace(state, self.ending, self._patience)
         )
 
-    def _excusable(self, overslept: float) -> float:
-        """Return how much of our lateness the process did not run; none of it if it was busy all the time."""
+    def _excusable(self, overslept: float, woken: int) -> float:
+        """Return how much of our lateness the process did not run; none of it if only we did not."""
         before, self._cpu = self._cpu, self._evidence.cpu_seconds()
-        if overslept <= self._patience.tolerance or self._cpu - before < BUSY * overslept:
+        if overslept <= self._patience.tolerance:
+            return overslept
+        busy = self._cpu - before
+        if self._evidence.waited_for_interpreter(woken, overslept):
+            self._gil += overslept
+        elif busy < BUSY * overslept:
             return overslept
         self.say(
             "WARNING",
             "slow",
             silent_s=overslept,
             phase=self.where,
-            cause="one thread kept the interpreter (the GIL) to itself; no stack could be taken",
+            cause="one thread kept the interpreter (the GIL) to itself"
+            f" and used the processor for {busy:.1f} s meanwhile; no stack could be taken",
         )
         return 0.0
 
@@ -369,7 +381,7 @@ class Watchdog:
         self._progress = FRESH
         self._entered = self.book.entered
         self._since = self._cpu, self._now()
-        self._late = 0.0
+        self._late = self._gil = 0.0
         if self._stack != UNSEEN:
             self._forget_samples()
 
@@ -497,7 +509,7 @@ class Watchdog:
         if episode.dumped:
             return
         samples = self._samples if episode.thread == self.ident else ()
-        episode.late_s = self._late
+        episode.late_s, episode.gil_s = self._late, self._gil or None
         how = "moving" if episode.thread == self.ident and self._state.moving else "silent"
         self.incidents.dump(episode, silence, self._age_in(episode), samples, how=how)
         if episode.thread == self.ident:

@@ -623,7 +623,10 @@ class TestOtherThings:
 
             assert (waiting.only.kind, waiting.only.path) == ("file", str(path))
             assert waiting.only.mount == mount_of(path)
-            assert wait_text(waiting.wait) == f"flock on file {path} ({mount_of(path)})"
+            owner = f"{Path(f'/proc/{holder.pid}/comm').read_text().strip()}, pid {holder.pid}"
+            assert waiting.only.holders == (owner,)
+            place = f"{path} ({mount_of(path)}, lock held by {owner})"
+            assert wait_text(waiting.wait) == f"flock on file {place}"
             holder.kill()
             waiting.end()
 

@@ -73,8 +73,8 @@ SAYS = {
     "disk-sleep": r"memory of a mapped file .* \(state D, uninterruptible\)",
     "disk-sleep--mapped-file": r"memory of a mapped file .* in request_wait_answer",
     "fifo": r"it opens a FIFO whose other end nobody has open",
-    "file-lock": r"a lock of /opt/victim/work/airflow-scheduler\.lock",
-    "file-lock--fcntl": r"a lock of /opt/victim/work/airflow-scheduler\.lock",
+    "file-lock": r"a lock of /opt/victim/work/airflow-scheduler\.lock that python, pid \d+ holds",
+    "file-lock--fcntl": r"a lock of /opt/victim/work/airflow-scheduler\.lock that python, pid \d+ holds",
     "file-system": r"newfstatat on /opt/airflow/dags/dag\.py \(fuse on /opt/airflow/dags\)",
     "file-system--frozen": r"mkdir on /opt/airflow/dags/dag_id=a \(ext4 on /opt/airflow/dags\)",
     "file-system--import": r"on /opt/airflow/dags \(fuse on /opt/airflow/dags\)",
@@ -86,6 +86,8 @@ SAYS = {
     "inherited-lock": r"can never wake by itself: ForkPoolWorker-1, pid \d+, .* since its fork 6 s ago",
     "inherited-lock--grandchild": r"it waits for python, pid \d+, which waits for one that can never wake",
     "inherited-lock--pool": r"the work of a pool .*: ForkProcess-\d, pid \d+, has one thread",
+    "interpreter-held": r"to itself for 4 s of it, .* this one stood in held \(.*whole\.py:\d+\)",
+    "interpreter-held--backtracks": r"to itself for \d s of it, .* this one stood in backtracks \(",
     "kubernetes-api-silent": (
         r"POST /api/v1/namespaces/\{namespace\}/pods to 127\.0\.0\.1:6443 sent its request 2 s ago"
     ),

@@ -69,6 +69,12 @@ class Evidence:
     def cpu_seconds(self) -> float:
         return self.cpu
 
+    def wakes(self) -> int:
+        return 0
+
+    def waited_for_interpreter(self, woken: int, seconds: float) -> bool:
+        return woken >= 100 * seconds
+
     def pause_cause(self, before: Any, after: Any, seconds: float) -> str:
         return "stopped"
 
@@ -180,10 +186,10 @@ class Scene:
             host=host,
         )
 
-    def look(self, seconds: int = 1, overslept: float = 0.0) -> Scene:
+    def look(self, seconds: int = 1, overslept: float = 0.0, woken: int = 0) -> Scene:
         for _ in range(seconds):
             self.clock.wait(1)
-            self.dog.look(overslept)
+            self.dog.look(overslept, woken)
         return self
 
     def beat(self) -> Scene:
@@ -316,6 +322,35 @@ def test_a_paused_process_is_reported_and_never_interrupted():
     assert "pause_s=500" in scene.text("paused")
     scene.look(20)
     assert scene.said == ["paused"]
+
+
+def test_a_wait_for_the_interpreter_is_silence_and_no_pause():
+    scene = Scene().beat()
+    scene.look(5)
+    scene.clock.jump(40)
+    scene.look(overslept=40, woken=40 * 200)
+
+    assert scene.said == ["slow", "stall_began", "dump"]
+    assert "GIL" in scene.text("slow")
+    incident = scene.actions.incidents["i1"]
+    assert incident.finding.id == "interpreter-held"
+    assert "for 40 s of it" in incident.finding.sentence
+
+
+def test_a_wait_for_the_interpreter_is_of_its_own_turn_of_the_loop():
+    scene = Scene().beat()
+    scene.clock.jump(20)
+    scene.look(overslept=20, woken=20 * 200)
+    scene.beat().look(40)
+
+    assert scene.actions.incidents["i1"].finding.id != "interpreter-held"
+
+
+def test_a_pause_before_the_first_look_is_reported_with_its_cause():
+    dog = Watchdog(clock=ManualClock(), actions=Actions())
+    dog.look(overslept=100)
+
+    assert dog.fail.off == set()
 
 
 def test_after_a_pause_the_clocks_go_on_where_they_were():

@@ -42,9 +42,9 @@ class Descriptor:
     tcp: Tcp | None = None
     path: str | None = None  # of a file or device
     mount: str | None = None  # "nfs4 on /opt/airflow/dags"
-    holders: tuple[
-        str, ...
-    ] = ()  # who of our children and we holds the other end: "KubernetesJobWatcher, pid 12", "this process"
+    # Who of our children and we holds the other end: "KubernetesJobWatcher, pid 12", "this process". Of a file
+    # whose lock is waited for: who holds that.
+    holders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +196,5 @@ class Observed:
     normal: tuple[
         tuple[tuple[Frame, ...], int], ...
     ] = ()  # healthy samples: a stack, and how often
+    # Of the silence, in which the watchdog waited for the interpreter: some thread kept it (the GIL) to itself.
+    gil_s: float | None = None

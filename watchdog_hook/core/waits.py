@@ -49,7 +49,8 @@ def descriptor_text(descriptor: Descriptor) -> str:
     text = " ".join(words) + (f", {descriptor.peer}" if descriptor.peer else "")
     details = [descriptor.mount] if descriptor.mount else []
     if descriptor.holders:
-        details.append(f"other end: {_listed(descriptor.holders, '; ')}")
+        what = "lock held by" if descriptor.kind == "file" else "other end:"
+        details.append(f"{what} {_listed(descriptor.holders, '; ')}")
     if descriptor.tcp is not None:
         details += _tcp(descriptor.tcp)
     return clean(text + (f" ({', '.join(details)})" if details else ""))

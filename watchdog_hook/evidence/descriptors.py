@@ -13,10 +13,10 @@ import itertools
 import os
 import re
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from watchdog_hook.core.observed import Descriptor
-from watchdog_hook.evidence import sockets
+from watchdog_hook.evidence import file_locks, sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,6 +41,12 @@ _OTHER_MODE = {0: 0, _READ: _WRITE, _WRITE: _READ, _READ | _WRITE: _READ | _WRIT
 _ESCAPED = re.compile(r"\\([0-7]{3})")  # a blank in a mount point
 
 
+class _Mount(NamedTuple):
+    kind: str  # of file system
+    point: str
+    device: str  # major:minor
+
+
 def describe(
     fd: int, *, children: Mapping[int, str] | None = None, missed: dict[str, str] | None = None
 ) -> Descriptor:
@@ -54,7 +60,7 @@ class Describer:
     def __init__(self, children: Mapping[int, str], missed: dict[str, str]) -> None:
         self._children = children
         self._missed = missed
-        self._mounts: dict[str, tuple[str, str]] | None = None
+        self._mounts: dict[str, _Mount] | None = None
         self._holders: dict[str, list[tuple[str, int]]] | None = None
 
     def describe(self, fd: int) -> Descriptor:
@@ -82,12 +88,13 @@ class Describer:
         """Return what can be said of an absolute path without touching it: it, and the mount it leads through."""
         mount = None
         if ".." not in path.split("/"):
-            inside = [point for _, point in self._table().values() if _is_under(path, point)]
+            table = self._table().values()
+            inside = [mount.point for mount in table if _is_under(path, mount.point)]
             # Of the root nothing is said: a symbolic link may lead anywhere from there.
             longest = max(inside, key=len, default="/")
             if longest != "/":
                 # The last one that was mounted there lies on top.
-                types = [kind for kind, point in self._table().values() if point == longest]
+                types = [mount.kind for mount in table if mount.point == longest]
                 mount = f"{types[-1]} on {longest}"
         return Descriptor(-1, "file", path=path, mount=mount)
 
@@ -137,10 +144,17 @@ class Describer:
 
     def _mount_of(self, fd: int) -> str | None:
         mount = self._table().get(_fdinfo(fd, b"mnt_id:") or "")
-        return None if mount is None else f"{mount[0]} on {mount[1]}"
+        return None if mount is None else f"{mount.kind} on {mount.point}"
 
-    def _table(self) -> dict[str, tuple[str, str]]:
-        """Return file system type and mount point by mount id."""
+    def lockers(self, fd: int) -> tuple[str, ...]:
+        """Return who holds a lock of an open file, as far as the kernel says."""
+        mount, inode = self._table().get(_fdinfo(fd, b"mnt_id:") or ""), _fdinfo(fd, b"ino:")
+        if mount is None or inode is None or not inode.isdigit():  # no ino before Linux 5.14
+            return ()
+        return file_locks.holders(file_locks.Place(mount.device, int(inode)), self._children)
+
+    def _table(self) -> dict[str, _Mount]:
+        """Return the mounts by their ids."""
         if self._mounts is None:
             self._mounts = {}
             try:
@@ -148,8 +162,9 @@ class Describer:
                     for row in file:
                         # 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
                         words, _, behind = row.partition(" - ")
-                        number, _, _, _, point = words.split(" ")[:5]
-                        self._mounts[number] = (behind.split(" ")[0], _unescaped(point))
+                        number, _, device, _, point = words.split(" ")[:5]
+                        kind = behind.split(" ")[0]
+                        self._mounts[number] = _Mount(kind, _unescaped(point), device)
             except (OSError, ValueError) as error:
                 self._missed["mounts"] = getattr(error, "strerror", None) or type(error).__name__
         return self._mounts

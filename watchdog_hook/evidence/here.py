@@ -20,7 +20,7 @@ from watchdog_hook.evidence import (
     stacks,
     threads,
 )
-from watchdog_hook.evidence.limited import Limited
+from watchdog_hook.evidence.limited import Limited, short_turns
 
 if TYPE_CHECKING:
     from watchdog_hook.core.model import Frame, ThreadReading, ThreadStack
@@ -71,6 +71,14 @@ class Evidence:
         """Return the processor time of this process so far."""
         return process.cpu_seconds()
 
+    def wakes(self) -> int:
+        """Return how often the calling thread has slept so far."""
+        return process.wakes()
+
+    def waited_for_interpreter(self, woken: int, seconds: float) -> bool:
+        """Tell whether the calling thread spent these seconds waiting for the GIL, by how often it woke."""
+        return process.waited_for_interpreter(woken, seconds)
+
     def pressure(self) -> Pressure:
         """Read the counters that explain a pause: one reading before it, one after it."""
         found = process.pressure(self._missed)
@@ -114,10 +122,14 @@ class Evidence:
         `since`: processor seconds and monotonic time when the silence began. `late_s`: the watchdog's worst
         lateness in it. Each part has a second; one that does not answer is missing, and holds up no other.
         """
+        before = limits.Since(self._armed, since, self._throttled_by(since), late_s)
+        with short_turns():
+            return self._observe(native_id, before)
+
+    def _observe(self, native_id: int | None, before: limits.Since) -> Observed:
         missed, run = self._missed, self._limited.run
         found, more = run("children", lambda: family.children(missed)) or ((), 0)
         roles = {child.pid: child.name for child in found}
-        before = limits.Since(self._armed, since, self._throttled_by(since), late_s)
         return Observed(
             kernel=run("kernel", lambda: _in_kernel(native_id, missed, roles)),
             process=run(

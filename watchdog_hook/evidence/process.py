@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from watchdog_hook.evidence import cgroup, stacks
 _DEBUGGER_THREADS = ("pydevd.", "debugpy.", "ptvsd.")
 _PROMPT_FRAMES = 20  # from the leaf on, in which a prompt is looked for
 _EXPLAINS = 0.5  # of a pause, spent throttled, suspended or without memory
+_ASKS = 0.5  # of the times that a thread which waits for the interpreter asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,21 @@ def pause_cause(before: Pressure, after: Pressure, seconds: float) -> str:
 def cpu_seconds() -> float:
     """Return the processor time of this process so far, user and system."""
     return time.process_time()
+
+
+def wakes() -> int:
+    """Return how often the calling thread has slept so far (voluntary context switches, man getrusage)."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+
+def waited_for_interpreter(woken: int, seconds: float) -> bool:
+    """
+    Tell whether the calling thread, which slept `woken` times in these seconds, spent them waiting for the GIL.
+
+    A thread that wants it asks again at every switch interval (take_gil in CPython's ceval_gil.h). One whose
+    process is stopped, or that gets no processor, does not wake at all.
+    """
+    return woken >= _ASKS * seconds / sys.getswitchinterval()
 
 
 def started(psutil: Any, missed: dict[str, str]) -> float | None:

@@ -103,6 +103,10 @@ def _awaited(wait: Wait, task: str, describer: Describer) -> Wait:
     if name == "close":
         # Its number is free already: whatever has it now is not what this call is about.
         return replace(wait, descriptors=(Descriptor(_signed(arguments[0]), "gone"),))
+    if name in ("flock", "fcntl"):
+        number = _signed(arguments[0])
+        held = replace(describer.describe(number), holders=describer.lockers(number))
+        return replace(wait, descriptors=(held,))
     if name in syscalls.DESCRIPTORS:
         numbers = [_signed(arguments[at]) for at in syscalls.DESCRIPTORS[name]]
         return _with_set(wait, numbers, 0, describer)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import socket
 import ssl
+import subprocess
 import threading
 import time
 import zlib
@@ -68,6 +70,38 @@ def compresses(stage: Stage) -> None:
     data = os.urandom(1 << 24) * 16
     with stage.watched(PHASE):
         zlib.compress(data, 9)
+
+
+@case("interpreter-held")
+def held(stage: Stage) -> None:
+    """One call after the other into C that does not let the interpreter go, and sleeps."""
+    libc = ctypes.PyDLL(None)
+    with stage.watched(PHASE):
+        while True:
+            libc.usleep(4_000_000)
+
+
+@case("interpreter-held--backtracks")
+def backtracks(stage: Stage) -> None:
+    """A regular expression that takes ever longer for each letter."""
+    expression, letters, took = re.compile(r"(a|aa)+$"), "a" * 20, 0.0
+    while took < 3:
+        letters += "a"
+        begun = time.monotonic()
+        expression.match(letters + "b")
+        took = time.monotonic() - begun
+    with stage.watched(PHASE):
+        while True:
+            expression.match(letters + "b")
+
+
+@case("not-interpreter-held--stopped")
+def stopped(stage: Stage) -> None:
+    """The whole process does not run for a while."""
+    command = f"kill -STOP {os.getpid()}; sleep 4; kill -CONT {os.getpid()}"
+    with stage.watched(PHASE):
+        subprocess.Popen(["sh", "-c", command])
+        threading.Event().wait()
 
 
 @case("slow--computes")

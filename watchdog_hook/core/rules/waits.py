@@ -249,7 +249,8 @@ def _fifo(case: Case) -> str:
 def _file_lock(case: Case) -> str:
     found = case.descriptor
     where = f" of {found.path}" if found and found.path else ""
-    return f"it waits for a lock{where} that another process holds"
+    holders = found.holders if found else ()
+    return f"it waits for a lock{where} that {' and '.join(holders) or 'another process'} holds"
 
 
 RULES = (
@@ -313,7 +314,7 @@ RULES = (
         "file-lock",
         _LOCKS_FILE,
         _file_lock,
-        "`fuser` or `lslocks` shows who holds it.",
+        "Look at the process that holds it; where none is named, `lslocks` on the node shows it.",
         confidence="medium",
         raise_helps=False,
     ),

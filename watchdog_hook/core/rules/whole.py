@@ -37,6 +37,7 @@ from watchdog_hook.core.text import frame_text
 _BUSY = 0.8  # of the time between two samples on the processor: the thread computes
 _ENOUGH = 3  # samples to say so
 _THROTTLED = 0.3  # of the silence without the processor, by the cgroup's quota
+_HELD = 0.5  # of the silence in which Python could not run
 _SENDS = ("write", "writev", "sendto", "sendmsg", "sendfile")
 _STARVED = 20.0  # % of ten seconds in which all of the cgroup waited for memory
 
@@ -109,6 +110,21 @@ def _slow(case: Case) -> str:
     busy = "" if share is None else f", {100 * share:.0f} % of the time on the processor"
     return (
         f"it moves{busy}: its stack changes from look to look; at the last it stood in {case.leaf}"
+    )
+
+
+def _holds_interpreter(case: Case) -> bool:
+    return _gil_s(case) >= _HELD * case.silence_s > 0
+
+
+def _gil_s(case: Case) -> float:
+    return case.seen.gil_s or 0.0
+
+
+def _held(case: Case) -> str:
+    return (
+        f"one thread kept the interpreter (the GIL) to itself for {span(_gil_s(case))} of it, and no other"
+        f" could run; at the first moment after, this one stood in {case.leaf}{_caller(case)}"
     )
 
 
@@ -247,6 +263,16 @@ FIRST = (
         raise_helps=False,
         rank=WHOLE,
         known=("apache/airflow#34877", "apache/airflow#22612"),
+    ),
+    Rule(
+        "interpreter-held",
+        _holds_interpreter,
+        _held,
+        "Native code that does not let the interpreter go: a regular expression that backtracks without end, a C"
+        " extension, arithmetic with huge numbers. While it lasts no thread of this process can do anything, so"
+        " it can only be changed where it is called: below, and in the incident that was written from outside.",
+        raise_helps=False,
+        rank=WHOLE,
     ),
     Rule("foreign-code", foreign_code, _in_the_way, _OWN_TIMEOUT, raise_helps=False),
     Rule(
