@@ -47,9 +47,10 @@ class Outside:
         """Note which thread the watchdog is, as the kernel has it."""
         self.pulse.words[places.WATCHDOG] = watchdog
 
-    def tick(self, now: float, *, excused: float = 0.0, grace: float = 0.0) -> None:
+    def tick(self, now: float, beat_at: float, *, excused: float = 0.0, grace: float = 0.0) -> None:
         """Say that the watchdog is at work, and which seconds of the silence are none, or are allowed."""
         numbers = self.pulse.numbers
+        numbers[places.BEAT_AT] = beat_at
         numbers[places.EXCUSED] = excused
         numbers[places.GRACE] = grace
         numbers[places.TICK_AT] = now

@@ -33,7 +33,7 @@ from watchdog_hook.notes import Notes, SlowPhases
 from watchdog_hook.outside import Outside
 from watchdog_hook.ports import Actions, Evidence, Host, SystemClock
 from watchdog_hook.recorder import Recorder
-from watchdog_hook.sentinel.pulse import BEAT_AT
+from watchdog_hook.sentinel.pulse import TURN_AT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,13 +147,13 @@ class Watchdog:
         self.ending = False  # the loop is over; what is left may take as long as starting did
         self._episode: Episode | None = None
         self.outside = Outside(config)
-        self._numbers = self.outside.pulse.numbers
+        self._shown = self.outside.pulse.numbers
         self._watch_caller()
 
     def _watch_caller(self) -> None:
         self.ident = threading.get_ident()
         self.native_id = threading.get_native_id()
-        self._beat_at = self._numbers[BEAT_AT] = self._now()
+        self._beat_at = self._now()
         self.recorder.watch(self.ident, self._beat_at)
         self._state = State.begin(self._beat_at)
         self._forget_samples()
@@ -162,14 +162,15 @@ class Watchdog:
     # --- for the watched loop -------------------------------------------------------------------
 
     def beat(self, phase: str | None = None) -> None:
-        """Say that the loop is alive. Two stores of the time: it takes no lock and cannot fail."""
-        self._beat_at = self._numbers[BEAT_AT] = self._now()
+        """Say that the loop is alive. One store of the time: it takes no lock and cannot fail."""
+        self._beat_at = self._now()
         if phase is not None:
             self.where = phase
 
     def turn(self, phase: str | None = None) -> None:
         """Say that the loop begins a turn: a beat, and the phases from here on are this turn's in the reports."""
         self.beat(phase)
+        self._shown[TURN_AT] = self._beat_at
         self.recorder.turn(self._beat_at)
 
     def phase(self, name: str) -> Phase:
@@ -223,7 +224,7 @@ class Watchdog:
         if self.config.may_interrupt:
             self._actions.arm(self.book.current)
         self.fail.run("pulse", self.outside.show, self.native_id)
-        self._numbers = self.outside.pulse.numbers
+        self._shown = self.outside.pulse.numbers
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         fork.watch(self)
         self._thread.start()
@@ -242,7 +243,7 @@ class Watchdog:
         """In a forked child: no thread, no signal, no call; says nothing. There may be no lock to take."""
         self._thread = None
         self.outside.forget()
-        self._numbers = self.outside.pulse.numbers
+        self._shown = self.outside.pulse.numbers
         self.book.forget()
         self._actions.forget()
         self._evidence.forget()
@@ -333,7 +334,10 @@ class Watchdog:
     def _tick(self, now: float) -> None:
         state = self._state
         self.outside.tick(
-            now, excused=state.excused, grace=grace(state, self.ending, self._patience)
+            now,
+            self._beat_at,
+            excused=state.excused,
+            grace=grace(state, self.ending, self._patience),
         )
 
     def _excusable(self, overslept: float, woken: int) -> float:

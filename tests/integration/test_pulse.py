@@ -18,7 +18,7 @@ LOOK = """
 import sys
 from watchdog_hook.sentinel import pulse
 found = pulse.of_process(int(sys.argv[1]))
-print(None if found is None else list(found.numbers[:2]), found and found.read(pulse.STATE))
+print(None if found is None else list([found.beat_at]), found and found.read(pulse.STATE))
 """
 
 
@@ -32,29 +32,31 @@ def seen_from_outside() -> str:
 def test_another_process_sees_the_beats_and_the_looks():
     with Watchdog(Config(poll_interval=0.01)) as dog:
         dog.beat()
-        beat = dog.outside.pulse.numbers[pulse.BEAT_AT]
+        beat = dog._beat_at
         while dog.outside.pulse.numbers[pulse.TICK_AT] <= beat:
             pass
-        seen = seen_from_outside()
+        assert seen_from_outside().startswith(f"[{beat!r}]")
 
-        assert seen.startswith(f"[{beat!r}, ")
+        dog.turn()
+        assert seen_from_outside().startswith(f"[{dog._beat_at!r}]")
         assert dog.outside.pulse.words[pulse.LOOP] == threading.get_native_id()
         assert dog.outside.pulse.words[pulse.WATCHDOG] in map(int, os.listdir("/proc/self/task"))
     assert seen_from_outside().startswith("None")
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_leaves_its_parents_pulse_alone():
     with Watchdog() as dog:
-        dog.beat()
-        before = dog.outside.pulse.numbers[pulse.BEAT_AT]
+        dog.turn()
+        before = dog.outside.pulse.numbers[pulse.TURN_AT]
         child = os.fork()
         if not child:
-            dog.beat()
+            dog.turn()
             os._exit(0 if pulse.of_process(os.getpid()) is None else 1)
         _, status = os.waitpid(child, 0)
 
         assert os.waitstatus_to_exitcode(status) == 0
-        assert dog.outside.pulse.numbers[pulse.BEAT_AT] == before
+        assert dog.outside.pulse.numbers[pulse.TURN_AT] == before
         assert pulse.of_process(os.getpid()) is not None
 
 

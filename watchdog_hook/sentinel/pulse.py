@@ -1,7 +1,7 @@
 """
 The pulse: two pages of memory in which the watchdog leaves what is needed to judge it from outside.
 
-Every place has one writer, so no lock is needed: the loop's thread writes its beats, the watchdog's thread the
+Every place has one writer, so no lock is needed: the loop's thread writes its turns, the watchdog's thread the
 rest but for what is asked of it (whoever asks) and for the sentinel's note. A text carries a checksum, since it
 may be read while it is written.
 """
@@ -18,7 +18,7 @@ MAGIC = 0x3153_5550_4B4F_4F48  # "HOOKPUS1": of this layout, and of no other
 SIZE = 2 * 4096
 
 # Of `numbers`: seconds, moments on the monotonic clock, which all processes of a machine share.
-BEAT_AT = 0  # the loop's last beat
+BEAT_AT = 0  # the loop's last beat, as of the watchdog's last look
 TICK_AT = 1  # the watchdog's last sign of life
 EXCUSED = 2  # of the silence since the beat: in which the process did not run
 GRACE = (
@@ -27,6 +27,7 @@ GRACE = (
 DUMP_AFTER = 4
 BACKSTOP_AFTER = 5
 TERMINATE_AFTER = 6
+TURN_AT = 7  # the loop's last turn, which it writes itself: true even where the watchdog is stuck; 0 for none
 
 # Of `words`.
 MARK = 0  # MAGIC
@@ -99,6 +100,11 @@ class Pulse:
         if pulse.words[MARK] != MAGIC:
             raise ValueError("written by another version of watchdog_hook")
         return pulse
+
+    @property
+    def beat_at(self) -> float:
+        """When the loop was last known to be alive: a moment on the monotonic clock."""
+        return max(self.numbers[BEAT_AT], self.numbers[TURN_AT])
 
     def close(self) -> None:
         """Give the descriptor back. The memory stays, for a beat may still come."""
