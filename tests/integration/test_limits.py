@@ -318,6 +318,35 @@ class TestObserve:
         assert observed.process.children == ()
         assert ("children", "did not answer within 0.05 s") in evidence.unavailable()
 
+    def test_nothing_is_opened_that_waits_for_another_process(self):
+        code = """
+            import os, re, subprocess, sys, time
+            from watchdog_hook.evidence.here import Evidence
+
+            child = subprocess.Popen(["sleep", "60"])
+            opened = []
+            sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+            evidence = Evidence()
+            while not any(each.pid == child.pid and each.waits for each in
+                          evidence.observe(os.getpid()).process.children):
+                pass
+            evidence.stacks(None)
+            child.kill()
+            child.wait()
+            of_child = {path for path in opened if path.startswith(f"/proc/{child.pid}/")}
+            print(*sorted(path.rpartition("/")[2] for path in of_child))
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+        # `cmdline`, `environ`, `maps` and `mem` wait for the memory map of the other, which may be locked.
+        assert set(done.stdout.split()) <= {"stat", "syscall", "wchan", "comm"}
+        assert "stat" in done.stdout.split()
+
     def test_throttling_is_counted_from_the_reading_before_the_silence(self):
         evidence = Evidence()
         for at, count in ((100.0, 1.0), (200.0, 2.0), (300.0, 5.0)):
