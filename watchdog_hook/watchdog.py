@@ -367,7 +367,8 @@ class Watchdog:
         state = self._state
         moving = state.moving or state.slow
         episode = self.incidents.begin(self.ident, silence, self.where)
-        episode.since, episode.late_s = self._since, self._late
+        if silence >= self.config.sample_after:  # a share of the processor in less than that says nothing
+            episode.since, episode.late_s = self._since, self._late
         deed = Deed(silence, "dump", None, "asked for by watchdog-hook dump")
         episode.incident = episode.incident.evolve(actions=(deed,))
         self.incidents.dump(

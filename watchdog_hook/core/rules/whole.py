@@ -103,9 +103,9 @@ def _shuts_down(case: Case) -> bool:
 
 
 def _no_stall(case: Case) -> str:
-    found = "nothing is wrong" if case.silence_s < _JUST_NOW else "this is no stall so far"
+    found = "nothing is wrong" if case.silence_s < _JUST_NOW else "so far this is no stall"
     return (
-        f"{found}: the loop's last beat came {span(case.silence_s)} ago{_phase(case)}, and it stands in"
+        f"{found}; the loop's last beat came {span(case.silence_s)} ago{_phase(case)}, and it stands in"
         f" {case.leaf}{_caller(case)}"
     )
 
