@@ -46,7 +46,9 @@ def measure_probe(effort: Effort) -> Iterator[Line]:
         try:
             yield from _airflows(effort, environment)
         except NotMeasured as why:
-            yield Line("airflow jobs check --job-type SchedulerJob --local", note=f"not measured: {why}")
+            yield Line(
+                "airflow jobs check --job-type SchedulerJob --local", note=f"not measured: {why}"
+            )
 
 
 def _ours(effort: Effort, environment: dict[str, str]) -> Iterator[Line]:
@@ -99,9 +101,11 @@ def _turn_about(
     for number in range(times):
         for place, command in enumerate(commands):
             took = _processor_ms(
-                lambda command=command: subprocess.run(  # type: ignore[misc]
-                    command, env=environment, capture_output=True, check=False
-                ).returncode,
+                lambda command=command: (
+                    subprocess.run(  # type: ignore[misc]
+                        command, env=environment, capture_output=True, check=False
+                    ).returncode
+                ),
                 fine,
             )
             if number:  # the first one may have compiled

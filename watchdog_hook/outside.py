@@ -28,7 +28,9 @@ class Outside:
         """
         pulse, config = Pulse.shared(), self._config
         pulse.numbers[:] = self.pulse.numbers
-        pulse.numbers[places.TICK_AT] = pulse.numbers[places.BEAT_AT]  # should it never come to look
+        pulse.numbers[places.TICK_AT] = pulse.numbers[
+            places.BEAT_AT
+        ]  # should it never come to look
         pulse.numbers[places.DUMP_AFTER] = config.dump_after
         pulse.numbers[places.TERMINATE_AFTER] = config.terminate_after
         pulse.words[places.LOOP] = loop

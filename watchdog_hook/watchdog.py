@@ -146,7 +146,8 @@ class Watchdog:
         self.where: str | None = None  # the loop's phase
         self.ending = False  # the loop is over; what is left may take as long as starting did
         self._episode: Episode | None = None
-        self._asked: tuple[float, Episode] | None = None  # when a dump was last asked for
+        # When a dump was last asked for, whether the loop was stalled then, and the dump.
+        self._asked: tuple[float, bool, Episode] | None = None
         self.outside = Outside(config)
         self._numbers = self.outside.pulse.numbers
         self._watch_caller()
@@ -358,16 +359,19 @@ class Watchdog:
         request = self.outside.asked()
         if request is None:
             return
-        if self._asked is None or now - self._asked[0] >= ASKED_AGAIN:
-            self._asked = now, self._dump_asked(silence)
-        episode = self._asked[1]
+        stalled, last = self._state.stalled, self._asked
+        if last is None or now - last[0] >= ASKED_AGAIN or stalled != last[1]:
+            self._asked = last = now, stalled, self._dump_asked(silence)
+        episode = last[2]
         self.outside.answer(request, episode.incident.id, episode.path)
 
     def _dump_asked(self, silence: float) -> Episode:
         state = self._state
         moving = state.moving or state.slow
         episode = self.incidents.begin(self.ident, silence, self.where)
-        if silence >= self.config.sample_after:  # a share of the processor in less than that says nothing
+        if (
+            silence >= self.config.sample_after
+        ):  # a share of the processor in less than that says nothing
             episode.since, episode.late_s = self._since, self._late
         deed = Deed(silence, "dump", None, "asked for by watchdog-hook dump")
         episode.incident = episode.incident.evolve(actions=(deed,))

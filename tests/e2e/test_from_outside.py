@@ -37,11 +37,12 @@ def test_a_scheduler_says_whether_it_turns_and_what_it_does(start: Start, api: K
     ordeal.release()
     ordeal.wait_for_pods(timeout=120)
 
-    turns = ask(scheduler, "live")
+    turns = f"turning: the loop of pid {scheduler.pid} beat "
+    scheduler.wait_for(
+        lambda: ask(scheduler, "live").stdout.startswith(turns), 60, "the start to be over"
+    )
     dumped = ask(scheduler, "dump", "--json")
 
-    assert turns.returncode == 0
-    assert turns.stdout.startswith(f"turning: the loop of pid {scheduler.pid} beat ")
     assert dumped.returncode == 0, dumped.stderr
     told = json.loads(dumped.stdout)
     assert (told["verdict"]["id"], told["pid"]) == ("no-stall", scheduler.pid)
@@ -58,7 +59,9 @@ def test_a_scheduler_says_whether_it_turns_and_what_it_does(start: Start, api: K
     waits = ask(scheduler, "dump")
 
     assert stalled.returncode == 1
-    assert stalled.stdout.startswith(f"stalled: the loop of pid {scheduler.pid} has been silent for ")
+    assert stalled.stdout.startswith(
+        f"stalled: the loop of pid {scheduler.pid} has been silent for "
+    )
     assert f"Incident {stall.facts['incident']}: MainThread has been silent" in stalled.stdout
     assert "pods to 127.0.0.1:" in stalled.stdout
     assert waits.returncode == 0, waits.stderr

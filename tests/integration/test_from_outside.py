@@ -138,7 +138,16 @@ def as_user(uid: int, *words: object) -> subprocess.CompletedProcess[str]:
 def test_a_loop_that_turns_is_alive_and_the_probe_imports_nothing_dear(start):
     victim = start("turning")
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "watchdog_hook", "live", "--pid", f"{victim.pid}"],
+        [
+            sys.executable,
+            "-X",
+            "importtime",
+            "-m",
+            "watchdog_hook",
+            "live",
+            "--pid",
+            f"{victim.pid}",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -146,7 +155,9 @@ def test_a_loop_that_turns_is_alive_and_the_probe_imports_nothing_dear(start):
     )
 
     assert done.returncode == 0
-    assert re.fullmatch(rf"turning: the loop of pid {victim.pid} beat \d\.\d s ago\.\n", done.stdout)
+    assert re.fullmatch(
+        rf"turning: the loop of pid {victim.pid} beat \d\.\d s ago\.\n", done.stdout
+    )
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "watchdog_hook.cli.live" in imported
     assert not imported.intersection(DEAR)

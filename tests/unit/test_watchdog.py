@@ -570,6 +570,14 @@ class TestAsked:
         assert scene.said == ["dump", "dump"]
         assert self.answer(scene) == "i2\n/incidents/i2"
 
+    def test_what_was_healthy_when_it_was_asked_for_does_not_answer_in_a_stall(self):
+        scene = self.ask(Scene().beat().look(28)).look()
+        self.ask(scene, 2).look(3)
+
+        assert scene.said == ["dump", "stall_began", "dump", "dump"]
+        assert scene.actions.incidents["i1"].finding.id == "no-stall"
+        assert self.answer(scene) == "i3\n/incidents/i3"
+
     def test_no_call_is_ended_for_it(self):
         scene = Scene().beat()
         scene.enter()

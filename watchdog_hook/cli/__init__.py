@@ -82,7 +82,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = _Parser(add_help=False)
     shared.add_argument(
         "--incident-dir",
         metavar="DIR",
@@ -192,7 +192,10 @@ def _add_dump(verbs: argparse._SubParsersAction[_Parser]) -> None:
         epilog="Exit codes: 0 there are stacks, 1 there are none (standard error says why), 2 usage.",
     )
     dump.add_argument(
-        "--pid", type=_pid, metavar="PID", help="the process; without it, the one that is watched here"
+        "--pid",
+        type=_pid,
+        metavar="PID",
+        help="the process; without it, the one that is watched here",
     )
     dump.add_argument(
         "--json", action="store_true", help=f"{AS_JSON}: incident.json, or the stacks from outside"

@@ -18,7 +18,9 @@ from watchdog_hook.cli.from_outside import NoStacks, by_faulthandler, by_py_spy
 from watchdog_hook.cli.pulses import NotWatched, Watched
 from watchdog_hook.sentinel import pulse as places
 
-PATIENCE = 45.0  # seconds for a hook that looks: its disk may have ten, the log two, the database four
+PATIENCE = (
+    45.0  # seconds for a hook that looks: its disk may have ten, the log two, the database four
+)
 LATE = 15.0  # seconds without a look after which the hook is not waited for
 LEAST = 5.0  # seconds it is waited for at least
 PAUSE = 0.05
@@ -120,12 +122,14 @@ def _is_readable(folder: Path) -> bool:
 
 
 def _from_outside(pid: int, one: Watched | None, *, as_json: bool) -> int:
-    ways = [("py-spy", lambda: by_py_spy(pid))]
-    if one is not None:
-        ways.insert(0, ("faulthandler", lambda: by_faulthandler(one)))
-    for name, take in ways:
+    for name in ("faulthandler", "py-spy"):
         try:
-            text = take()
+            if name == "py-spy":
+                text = by_py_spy(pid)
+            elif one is not None:
+                text = by_faulthandler(one)
+            else:
+                continue
         except NoStacks as why:
             _say(f"{name}: {why}.")
             continue

@@ -53,14 +53,18 @@ def by_faulthandler(one: Watched) -> str:
         finally:
             os.close(file)
     except OSError as error:
-        raise NoStacks(f"what faulthandler writes there cannot be read ({error.strerror})") from None
+        raise NoStacks(
+            f"what faulthandler writes there cannot be read ({error.strerror})"
+        ) from None
 
 
 def why_not_signal(status: dict[str, str], number: int) -> str | None:
     """Return why a signal must not be sent, by /proc/PID/status; None where the main thread catches it."""
     caught, blocked = (int(status.get(name, "0"), 16) for name in ("SigCgt", "SigBlk"))
     if not caught >> (number - 1) & 1:
-        return f"signal {number}, which its hook left for that, is not caught there, so none is sent"
+        return (
+            f"signal {number}, which its hook left for that, is not caught there, so none is sent"
+        )
     if blocked >> (number - 1) & 1:
         return f"signal {number} is blocked in its main thread, so none is sent"
     if status.get("State", "")[:1] in ("T", "t", "Z"):

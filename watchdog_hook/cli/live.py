@@ -81,9 +81,7 @@ class Life:
         if self.state == "turning":
             return f"turning: the loop of pid {self.pid} beat {self.silence:.1f} s ago."
         if self.state == "starting":
-            return (
-                f"starting or ending: the loop of pid {self.pid} beat {ago} ago; {allowed} are allowed."
-            )
+            return f"starting or ending: the loop of pid {self.pid} beat {ago} ago; {allowed} are allowed."
         phase = self.told.get("phase")
         where = f" in phase {_cut(phase, 100)}" if phase else ""
         silent = f"the loop of pid {self.pid} has been silent for {ago}{where}"
@@ -99,7 +97,9 @@ class Life:
         since = f" The watchdog has not looked for {self.tick:.0f} s"
         if self.state == "turning":
             return f"{since}: it is off, and its log says why; the beats are the loop's own."
-        return f"{since}: something holds the interpreter, or it is off; `watchdog-hook dump` tells."
+        return (
+            f"{since}: something holds the interpreter, or it is off; `watchdog-hook dump` tells."
+        )
 
     def _verdict(self) -> str:
         sentence, incident = self.told.get("sentence"), self.told.get("incident")

@@ -11,7 +11,9 @@ import os
 from watchdog_hook.sentinel import pulse as places
 from watchdog_hook.sentinel.pulse import Pulse
 
-NOT_LOADED = "watchdog_hook is not loaded there, [watchdog_hook] enabled is False, or it is not armed yet"
+NOT_LOADED = (
+    "watchdog_hook is not loaded there, [watchdog_hook] enabled is False, or it is not armed yet"
+)
 
 
 class NotWatched(Exception):  # noqa: N818 - it is an answer
