@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from watchdog_hook.cli import dump, levers, live, main
 from watchdog_hook.sentinel import pulse
+from watchdog_hook.sentinel.pulse import Pulse
 
 pytestmark = pytest.mark.linux
 
@@ -38,9 +40,17 @@ sys.exit(main(sys.argv[2:]))
 class Victim:
     """A process that is watched, or is not; see tests/victims/watched.py."""
 
-    def __init__(self, what: str, folder: Path, *users: int) -> None:
+    def __init__(self, what: str, folder: Path, *users: int, wrapper: tuple[str, ...] = ()) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.victims.watched", what, str(folder), *map(str, users)],
+            [
+                *wrapper,
+                sys.executable,
+                "-m",
+                "tests.victims.watched",
+                what,
+                str(folder),
+                *map(str, users),
+            ],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -71,8 +81,10 @@ Start = Callable[..., Victim]
 def start(tmp_path) -> Iterator[Start]:
     victims: list[Victim] = []
 
-    def begin(what: str, *users: int, folder: Path = tmp_path) -> Victim:
-        victims.append(Victim(what, folder, *users))
+    def begin(
+        what: str, *users: int, folder: Path = tmp_path, wrapper: tuple[str, ...] = ()
+    ) -> Victim:
+        victims.append(Victim(what, folder, *users, wrapper=wrapper))
         return victims[-1]
 
     yield begin
@@ -285,6 +297,44 @@ def test_a_watched_child_is_its_parents_to_look_after(start, ask, monkeypatch):
         lambda code, out: out.startswith("stalled"),
     )
     assert ask("live", "--max-silence", 0.6)[0] == 0
+
+
+@pytest.mark.parametrize("place", [pulse.PID, pulse.STARTED])
+def test_a_pulse_of_another_process_counts_for_nothing(ask, place):
+    """As in a child that was forked past our hook, or in a later process of the same number."""
+    shared = Pulse.shared()
+    shared.numbers[pulse.BEAT_AT] = time.monotonic()
+    assert ask("live", "--pid", os.getpid())[0] == 0
+    shared.words[place] += 1
+
+    code, out, _ = ask("live", "--pid", os.getpid())
+
+    shared.close()
+    assert (code, out.partition(":")[0]) == (1, f"pid {os.getpid()} is not watched")
+
+
+def test_a_pulse_of_another_version_is_said_to_be_one(ask):
+    memory = os.memfd_create(pulse.NAME)
+
+    code, out, _ = ask("live", "--pid", os.getpid())
+
+    os.close(memory)
+    assert code == 1
+    assert "written by another version of watchdog_hook; restart it" in out
+
+
+@NEEDS_ROOT
+def test_a_process_in_a_container_of_its_own_is_seen_from_the_node(start, ask, monkeypatch):
+    wrapper = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    if subprocess.run([*wrapper, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        pytest.skip("no container can be made here: unshare is missing or refused")
+    (process,) = psutil.Process(start("turning", wrapper=wrapper).pid).children()
+    pid = process.pid
+
+    assert ask("live", "--pid", pid)[1].startswith(f"turning: the loop of pid {pid} ")
+    code, out, _ = ask("dump", "--pid", pid)
+    assert code == 0
+    assert "cause=no-stall" in out
 
 
 @NEEDS_ROOT

@@ -112,9 +112,19 @@ def _opened(pid: int, *, write: bool) -> Watched:
             continue
         words = pulse.words
         # A process that was forked past our hook has its parent's.
-        if words[places.PID] == pid and is_same(pid, words[places.STARTED]):
+        if is_same(pid, words[places.STARTED]) and words[places.PID] in (pid, _within(pid)):
             return Watched(pid, pulse)
     raise _Hidden
+
+
+def _within(pid: int) -> int | None:
+    """Return the number that a process has in its own container, where that is another one."""
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+            numbers = file.read(4096).partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+    except OSError:
+        return None
+    return int(numbers[-1]) if numbers else None
 
 
 def _may_look(pid: int) -> None:
