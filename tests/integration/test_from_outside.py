@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -351,14 +352,15 @@ def test_another_user_is_told_what_is_missing(start):
 
 
 @NEEDS_ROOT
-def test_a_user_without_rights_may_ask_his_own(start, tmp_path):
-    tmp_path.chmod(0o777)
-    for folder in tmp_path.parents[:2]:
-        folder.chmod(0o755)
-    victim = start("turning", NOBODY)
+def test_a_user_without_rights_may_ask_his_own(start):
+    # Not in pytest's folder: another session of pytest takes that away from everybody else.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        victim = start("turning", NOBODY, folder=folder)
 
-    lives = as_user(NOBODY, "live", "--pid", victim.pid)
-    dumped = as_user(NOBODY, "dump", "--pid", victim.pid)
+        lives = as_user(NOBODY, "live", "--pid", victim.pid)
+        dumped = as_user(NOBODY, "dump", "--pid", victim.pid)
 
     assert (lives.returncode, lives.stderr) == (0, "")
     assert dumped.returncode == 0, dumped.stderr
@@ -472,13 +474,17 @@ def test_without_py_spy_it_is_said_what_to_install(start, ask, what):
 
 
 @pytest.mark.usefixtures("_at_once")
-def test_of_a_stopped_process_no_answer_is_awaited(start, ask):
+def test_of_a_stopped_process_no_answer_is_awaited(start, ask, monkeypatch):
     victim = start("turning")
     os.kill(victim.pid, signal.SIGSTOP)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
 
     code, _, err = ask("dump", "--pid", victim.pid)
 
     assert code == 1
+    assert err.startswith(
+        f"asked pid {victim.pid} for a dump; its hook looks every three seconds ...\n"
+    )
     assert "has not looked" in err
 
 
