@@ -474,6 +474,25 @@ def test_without_py_spy_it_is_said_what_to_install(start, ask, what):
 
 
 @pytest.mark.usefixtures("_at_once")
+def test_a_forked_child_has_no_hook_to_ask(start, ask):
+    victim = start("forks")
+    (child,) = victim.said
+
+    code, out, err = ask("dump", "--pid", child)
+
+    assert (code, out) == (1, "")
+    assert f"pid {child} is not watched: it was started by pid {victim.pid}, which is" in err
+    assert "py-spy is neither" in err  # which would have shown it
+
+
+def test_a_process_that_is_not_there_cannot_be_dumped(ask):
+    code, out, err = ask("dump", "--pid", (1 << 22) + 1)
+
+    assert (code, out) == (1, "")
+    assert err == f"there is no process {(1 << 22) + 1} in sight.\n"
+
+
+@pytest.mark.usefixtures("_at_once")
 def test_of_a_stopped_process_no_answer_is_awaited(start, ask, monkeypatch):
     victim = start("turning")
     os.kill(victim.pid, signal.SIGSTOP)

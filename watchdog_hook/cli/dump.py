@@ -131,7 +131,7 @@ def _from_outside(pid: int, one: Watched | None, *, as_json: bool) -> int:
             else:
                 continue
         except NoStacks as why:
-            _say(f"{name}: {why}.")
+            _say(f"{why}." if name in str(why) else f"{name}: {why}.")
             continue
         _print(pid, name, text, as_json=as_json)
         return FINE

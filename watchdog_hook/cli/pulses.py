@@ -69,7 +69,7 @@ def of(pid: int, *, write: bool = False) -> Watched:
     except _Hidden:
         pass
     if not os.path.exists(f"/proc/{pid}"):
-        raise NotWatched(f"there is no process {pid}")
+        raise NotWatched(f"there is no process {pid} in sight")
     _may_look(pid)
     for up in parents(pid):
         if places.of_process(up) is not None:
@@ -129,14 +129,15 @@ def _within(pid: int) -> int | None:
 
 def _may_look(pid: int) -> None:
     try:
+        owner = os.stat(f"/proc/{pid}").st_uid
         os.listdir(f"/proc/{pid}/fd")
     except PermissionError:
         raise NotWatched(
             f"pid {pid} may not be looked into by user {os.geteuid()}: run this as the user of that process"
-            f" (/proc has {os.stat(f'/proc/{pid}').st_uid}), or as root with the capability SYS_PTRACE"
+            f" (/proc has {owner}), or as root with the capability SYS_PTRACE"
         ) from None
     except OSError:
-        raise NotWatched(f"there is no process {pid}") from None
+        raise NotWatched(f"there is no process {pid} in sight") from None
 
 
 def _nobody() -> str:
