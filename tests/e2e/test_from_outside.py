@@ -74,3 +74,18 @@ def test_a_scheduler_says_whether_it_turns_and_what_it_does(start: Start, api: K
     assert len(scheduler.events("stall_began")) == 1
     assert not scheduler.events("interrupt", "part_off", "terminate")
     ordeal.check()
+
+
+def test_a_probe_spares_a_scheduler_that_is_not_watched(start: Start, api: KubeApi):
+    scheduler = start({**QUICK, "watchdog_hook.enabled": False})
+    ordeal = Ordeal(scheduler, api)
+    ordeal.release()
+    ordeal.wait_for_pods(timeout=120)
+
+    ours = ask(scheduler, "live")
+    charts = scheduler.home.run("jobs", "check", "--job-type", "SchedulerJob", "--local")
+
+    assert ours.returncode == 1
+    assert f"pid {scheduler.pid} is not watched" in ours.stdout
+    assert "[watchdog_hook] enabled is False" in ours.stdout
+    assert charts.returncode == 0, charts.stdout  # what the README has behind the `||`
