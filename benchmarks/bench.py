@@ -32,6 +32,7 @@ PARTS = {
     "beat": ("calls", "A beat"),
     "book": ("calls", "The book around one Kubernetes call"),
     "import": ("startup", "import watchdog_hook; watchdog_hook.install()"),
+    "probe": ("probe", "A Kubernetes probe"),
     "idle": ("idle", "The watchdog while nothing is wrong"),
     "recorder": ("recorder", "Samples and the flight recorder while nothing is wrong"),
     "scheduler": ("scheduler", "A scheduler's processor time per loop"),

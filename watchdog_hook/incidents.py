@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 UNDIAGNOSED = Finding("unknown", "low", "No diagnosis was made; the stacks stand below.")
 NOTHING = Snapshot(())
+PLANS = {"turning": "nothing; the loop turns.", "asked": "nothing; this is no stall."}
 
 
 @dataclass
@@ -103,11 +104,13 @@ class Incidents:
         samples: Iterable[Sample],
         *,
         how: str = "silent",
+        asked: bool = False,
     ) -> None:
         """
         Gather, diagnose and write the full dump.
 
-        `age`: of the call its thread is in, in seconds. `how`: as core.signs.Case has it.
+        `age`: of the call its thread is in, in seconds. `how`: as core.signs.Case has it. `asked`: somebody
+        wanted it.
         """
         snapshot = self._fail.run("evidence", self._gather, episode, samples) or NOTHING
         reading = self._evidence.thread(episode.thread, None)
@@ -131,15 +134,16 @@ class Incidents:
         episode.dumped_stack = reading.stack if reading else 0
         episode.serial = flight.serial if flight else 0
         episode.snapshot = snapshot
-        plan = "nothing; the loop turns." if how == "turning" else self._plan(flight)
-        about: dict[str, Any] = {"files": episode.path, "plan": plan}
+        plan = PLANS.get(how) or self._plan(flight)
+        about: dict[str, Any] = {"files": episode.path, "plan": plan, "asked": asked}
         about |= {"event": "no_progress"} if how == "turning" else {"event": "dump"}
         text = report.render(incident, limit=None, **about)
         record = self.mask(report.render(incident, **about))
         # In this order no stuck handler can silence it: the files, standard error, the log.
         self._actions.record(incident, self.mask(text))
         self._actions.urgent(record.partition("\n")[0])
-        self._actions.say("WARNING" if how == "turning" else "ERROR", record, wait=True)
+        level = "WARNING" if asked or how == "turning" else "ERROR"
+        self._actions.say(level, record, wait=True)
 
     def again(self, episode: Episode, silence: float, age: float | None, stack: int) -> None:
         """Write what has changed since the dump before."""

@@ -28,6 +28,9 @@ class Outside:
         """
         pulse, config = Pulse.shared(), self._config
         pulse.numbers[:] = self.pulse.numbers
+        pulse.numbers[places.TICK_AT] = pulse.numbers[
+            places.BEAT_AT
+        ]  # should it never come to look
         pulse.numbers[places.DUMP_AFTER] = config.dump_after
         pulse.numbers[places.TERMINATE_AFTER] = config.terminate_after
         pulse.words[places.LOOP] = loop
@@ -70,3 +73,14 @@ class Outside:
         )
         lines = (f"{key}={clean(value, SENTENCE)}" for key, value in known.items())
         self.pulse.write(places.STATE, "\n".join(lines))
+
+    def asked(self) -> int | None:
+        """Return the number of a request for a dump that has not been answered; None for no request."""
+        words = self.pulse.words
+        request = words[places.REQUEST]
+        return None if request == words[places.ANSWERED] else request
+
+    def answer(self, request: int, incident: str, path: str) -> None:
+        """Say which incident answers a request, and where its files are."""
+        self.pulse.write(places.ANSWER, f"{incident}\n{path}")
+        self.pulse.words[places.ANSWERED] = request

@@ -48,6 +48,7 @@ REST = 3  # times the interval between looks while all is well
 LEAST_TOLERANCE = 2.0  # seconds our own wait may be late without the process counting as paused
 BUSY = 0.8  # of a late wait spent on the processor: the process ran, only not us
 STOP_PATIENCE = 2.0  # seconds for our thread to end
+ASKED_AGAIN = 5.0  # seconds in which the dump that somebody asked for answers the next who asks
 
 FRESH = Progress()
 UNSEEN = (0, 0)
@@ -146,6 +147,8 @@ class Watchdog:
         self.where: str | None = None  # the loop's phase
         self.ending = False  # the loop is over; what is left may take as long as starting did
         self._episode: Episode | None = None
+        # When a dump was last asked for, whether the loop was stalled then, and the dump.
+        self._asked: tuple[float, bool, Episode] | None = None
         self.outside = Outside(config)
         self._shown = self.outside.pulse.numbers
         self._watch_caller()
@@ -322,6 +325,7 @@ class Watchdog:
             # Where the book is broken, a call in it may long have ended: then nothing is safe to end.
             if self.config.may_interrupt and "book" not in self.fail.off:
                 self.fail.run("interrupt", self._calls.look, now)
+        self.fail.run("request", self._answer, now, silence)
         self._remember_pressure()
         self.fail.run("host", self.host.tick, now)
         if now - self._metrics_at >= METRICS_EVERY:
@@ -365,6 +369,38 @@ class Watchdog:
         self._pressure_in -= 1
         if self._pressure_in < 0:
             self._pressure, self._pressure_in = self._evidence.pressure(), PRESSURE_EVERY - 1
+
+    def _answer(self, now: float, silence: float) -> None:
+        """Make the dump that somebody asks for from outside. It is an incident of its own, and no stall."""
+        request = self.outside.asked()
+        if request is None:
+            return
+        stalled, last = self._state.stalled, self._asked
+        if last is None or now - last[0] >= ASKED_AGAIN or stalled != last[1]:
+            self._asked = last = now, stalled, self._dump_asked(silence)
+        episode = last[2]
+        self.outside.answer(request, episode.incident.id, episode.path)
+
+    def _dump_asked(self, silence: float) -> Episode:
+        state = self._state
+        moving = state.moving or state.slow
+        episode = self.incidents.begin(self.ident, silence, self.where)
+        if (
+            silence >= self.config.sample_after
+        ):  # a share of the processor in less than that says nothing
+            episode.since, episode.late_s = self._since, self._late
+        deed = Deed(silence, "dump", None, "asked for by watchdog-hook dump")
+        episode.incident = episode.incident.evolve(actions=(deed,))
+        self.incidents.dump(
+            episode,
+            silence,
+            self._age_in(episode),
+            self._samples,
+            how="moving" if moving else "silent" if state.stalled else "asked",
+            asked=True,
+        )
+        self.incidents.end(episode, silence)
+        return episode
 
     def _look_for_progress(self, now: float) -> None:
         """Report an executor that gets nowhere while the loop turns; a silent loop is told already."""
@@ -492,6 +528,8 @@ class Watchdog:
     def _dump_again(self, episode: Episode, silence: float) -> None:
         age = self._age_in(episode)
         self.fail.run("delta", self.incidents.again, episode, silence, age, self._stack[0])
+        if episode.thread == self.ident:
+            self.outside.tell(episode.incident, episode.path)
 
     def _open_episode(self, silence: float) -> Episode:
         self._state = replace(self._state, stalled=True)

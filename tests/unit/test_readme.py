@@ -125,7 +125,7 @@ def test_every_environment_that_is_named_is_one_of_the_runner():
 def test_every_command_of_ours_is_understood():
     ours = [words[1:] for words in commands() if words[0] == "watchdog-hook"]
 
-    assert {words[0] for words in ours} == {"doctor", "incidents", "show"}
+    assert {words[0] for words in ours} == {"doctor", "dump", "incidents", "live", "show"}
     for words in ours:
         build_parser().parse_args(words)
 

@@ -115,6 +115,7 @@ SAYS = {
     "memory-pressure": r"for \d\d % of the last ten seconds: .* uses \d+ MiB of the \d+ MiB",
     "name-service": r"kubernetes\.default\.svc:6443 waits for the name service at 127\.0\.0\.53:53",
     "no-progress": r"\d tasks wait in KubernetesExecutor with 29 slots open, and none is started",
+    "no-stall": r"A dump was asked for: nothing is wrong; the loop's last beat came 0\.\d s ago",
     "pipe": r"reads from a pipe .* open in DagFileProcessorManager, pid \d+",
     "pipe--full": r"writes into a pipe that is full; its other end is open in sleep, pid \d+",
     "pipe--nobody-of-ours": r"its other end is open in none of our children",

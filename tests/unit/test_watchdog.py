@@ -21,6 +21,7 @@ from watchdog_hook.core.model import (
 )
 from watchdog_hook.core.observed import ExecutorFacts, Observed, ThreadInKernel
 from watchdog_hook.ports import Host
+from watchdog_hook.sentinel import pulse
 from watchdog_hook.testing import ManualClock
 
 FRAME = Frame("recv", "/x/socket.py", 7)
@@ -533,6 +534,100 @@ class TestProgress:
         scene = Scene(self.Executors()).beat().look(400)
 
         assert "no_progress" not in scene.said
+
+
+class TestAsked:
+    """For a dump, from outside."""
+
+    def ask(self, scene: Scene, number: int = 1) -> Scene:
+        scene.dog.outside.pulse.words[pulse.REQUEST] = number
+        return scene
+
+    def answer(self, scene: Scene) -> str | None:
+        return scene.dog.outside.pulse.read(pulse.ANSWER)
+
+    def test_of_a_healthy_loop_the_dump_says_that_it_is_healthy(self):
+        scene = self.ask(Scene().beat().look().beat()).look()
+
+        assert scene.said == ["dump"]
+        assert "cause=no-stall asked=true" in scene.text("dump")
+        assert "A dump was asked for: nothing is wrong; the loop's last beat" in scene.text("dump")
+        assert "Next: nothing; this is no stall." in scene.text("dump")
+        assert scene.actions.incidents["i1"].ended is not None
+        assert self.answer(scene) == "i1\n/incidents/i1"
+        assert scene.dog.outside.asked() is None
+
+    def test_it_is_no_stall(self):
+        counted: list[str] = []
+
+        class Counts(Host):
+            def incr(self, name: str, tags: dict[str, str] | None = None) -> None:
+                counted.append(name)
+
+        scene = self.ask(Scene(Counts()).beat()).look(5).beat().look()
+
+        assert scene.said == ["dump"]
+        assert counted == []
+        assert not scene.dog.outside.pulse.read(pulse.STATE)
+
+    def test_a_loop_that_is_silent_for_a_while_is_not_called_stalled(self):
+        scene = self.ask(Scene().beat().look(20)).look()
+
+        assert "so far this is no stall; the loop's last beat came 21 s ago" in scene.text("dump")
+
+    def test_in_a_stall_the_cause_is_told_and_the_stall_goes_on(self):
+        scene = self.ask(Scene().beat().look(31)).look().beat().look()
+
+        assert scene.said == ["stall_began", "dump", "dump", "stall_ended"]
+        asked = scene.actions.incidents["i2"]
+        assert asked.finding.id != "no-stall"
+        assert "MainThread has been silent for 32 s" in asked.finding.sentence
+        assert scene.text("stall_ended").count("incident=i1")
+
+    def test_a_loop_that_moves_is_called_slow(self):
+        scene = Scene().beat()
+        for number in range(40):
+            scene.evidence.reading = replace(STUCK, stack=number)
+            scene.look()
+        self.ask(scene).look()
+
+        assert scene.said == ["slow", "dump"]
+        assert "cause=slow asked=true" in scene.text("dump")
+
+    def test_who_asks_soon_again_gets_the_same(self):
+        scene = self.ask(Scene().beat()).look()
+        self.ask(scene, 2).look(5)
+
+        assert scene.said == ["dump"]
+        assert self.answer(scene) == "i1\n/incidents/i1"
+        assert scene.dog.outside.asked() is None
+        self.ask(scene, 3).look(3)
+        assert scene.said == ["dump", "dump"]
+        assert self.answer(scene) == "i2\n/incidents/i2"
+
+    def test_what_was_healthy_when_it_was_asked_for_does_not_answer_in_a_stall(self):
+        scene = self.ask(Scene().beat().look(28)).look()
+        self.ask(scene, 2).look(3)
+
+        assert scene.said == ["dump", "stall_began", "dump", "dump"]
+        assert scene.actions.incidents["i1"].finding.id == "no-stall"
+        assert self.answer(scene) == "i3\n/incidents/i3"
+
+    def test_no_call_is_ended_for_it(self):
+        scene = Scene().beat()
+        scene.enter()
+        self.ask(scene).look(3)
+
+        assert scene.said == ["dump"]
+        assert not scene.dog.book.current(scene.dog.ident).fired
+
+    def test_while_the_loop_shuts_down_that_is_said(self):
+        scene = Scene().beat()
+        scene.dog.where, scene.dog.ending = "executor.end (KubernetesExecutor)", True
+        self.ask(scene).look(3)
+
+        assert "cause=shutdown asked=true" in scene.text("dump")
+        assert "A dump was asked for: the loop is over" in scene.text("dump")
 
 
 class TestFlightRecorder:

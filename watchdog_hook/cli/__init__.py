@@ -1,16 +1,21 @@
-"""The command line: what a person or a program may ask beside the running scheduler. It changes nothing."""
+"""
+The command line: what a person or a program may ask beside the running scheduler. It changes nothing; `dump` asks
+the scheduler's own hook for one.
+
+A probe starts it every few seconds: what only some verbs need is imported by them.
+"""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
 
-from rich_argparse import RichHelpFormatter
-
 FINE, PROBLEM, USAGE = 0, 1, 2
 AS_JSON = "print JSON for a program"
+CODES = "Exit codes: 0 fine, 1 a problem was found, 2 usage."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,6 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.command == "show" and asked.force and asked.html is None:
         parser.error("--force says that --html FILE may be overwritten, and there is no --html")
     try:
+        if asked.command == "live":
+            from watchdog_hook.cli import live
+
+            silence = live.MAX_SILENCE if asked.max_silence is None else asked.max_silence
+            return live.run(asked.pid, silence, as_json=asked.json)
+        if asked.command == "dump":
+            from watchdog_hook.cli import dump
+
+            return dump.run(asked.pid, as_json=asked.json)
         if asked.command == "doctor":
             from watchdog_hook.cli import doctor
 
@@ -49,25 +63,46 @@ class UsageError(Exception):
     """What was asked for cannot be meant. Says what can."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Brings in colours once there is something to print with them: that costs more than a probe does."""
+
+    def format_help(self) -> str:
+        self._colour()
+        return super().format_help()
+
+    def format_usage(self) -> str:
+        self._colour()
+        return super().format_usage()
+
+    def _colour(self) -> None:
+        from rich_argparse import RichHelpFormatter
+
+        self.formatter_class = RichHelpFormatter
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = _Parser(add_help=False)
     shared.add_argument(
         "--incident-dir",
         metavar="DIR",
         help="where the incidents are; without it, as Airflow's configuration says",
     )
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="watchdog-hook",
         description="Look at what watchdog_hook saw, and at whether it can do its work here.",
-        epilog="Exit codes: 0 fine, 1 a problem was found, 2 usage.",
-        formatter_class=RichHelpFormatter,
+        epilog=CODES,
     )
-    verbs = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    verbs = parser.add_subparsers(
+        # Without `prog` the usage is formatted here, to begin those of the verbs.
+        prog=parser.prog,
+        dest="command",
+        metavar="COMMAND",
+        required=True,
+    )
     doctor = verbs.add_parser(
         "doctor",
         parents=[shared],
-        formatter_class=RichHelpFormatter,
         help="check settings, rights and levers",
         description=(
             "Say which settings are in force and where each came from, whether the watchdog would arm "
@@ -78,7 +113,6 @@ def build_parser() -> argparse.ArgumentParser:
     listing = verbs.add_parser(
         "incidents",
         parents=[shared],
-        formatter_class=RichHelpFormatter,
         help="list the incidents",
         description=(
             "List the incidents that are kept: those of one kind in one place together, with how often, "
@@ -90,7 +124,6 @@ def build_parser() -> argparse.ArgumentParser:
     show = verbs.add_parser(
         "show",
         parents=[shared],
-        formatter_class=RichHelpFormatter,
         help="show one incident",
         description="Show one incident in full. Of a damaged one, what can be read.",
     )
@@ -111,4 +144,75 @@ def build_parser() -> argparse.ArgumentParser:
         ),
     )
     show.add_argument("--force", action="store_true", help="with --html: overwrite FILE")
+    _add_live(verbs)
+    _add_dump(verbs)
     return parser
+
+
+def _add_live(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    live = verbs.add_parser(
+        "live",
+        help="tell whether the loop turns; for a probe",
+        description=(
+            "Tell in one line whether a watched loop turns, and of a stall what the hook found. For a Kubernetes"
+            " exec probe: it reads the memory that the hook shares, and imports no Airflow. With several watched"
+            " processes all of them have to turn; one that another of them started is that one's to look after."
+        ),
+        epilog=(
+            "Exit codes: 0 it turns, 1 it has been silent for longer than is allowed, or nothing is watched"
+            " (the line says which), 2 usage."
+        ),
+    )
+    live.add_argument(
+        "--pid", type=_pid, metavar="PID", help="the process; without it, what is watched here"
+    )
+    live.add_argument(
+        "--max-silence",
+        type=_seconds,
+        metavar="SECONDS",
+        help=(
+            "silence of the loop that is a failure; 240 by default. By then the hook, with its defaults, has"
+            " ended what it can end: a call silent for 60 s, one open for 180 s. With another interrupt_after"
+            " take four times that. Starting and ending may take startup_grace"
+        ),
+    )
+    live.add_argument("--json", action="store_true", help=AS_JSON)
+
+
+def _add_dump(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    dump = verbs.add_parser(
+        "dump",
+        help="have a dump made now, and print it",
+        description=(
+            "Ask the hook of a running process for a full dump, and print it. A healthy loop goes on, and the"
+            " dump says that it is healthy. Where the hook does not answer, faulthandler is asked for the main"
+            " thread's stack, if that process has left a signal for it; then py-spy, if it is here, also of"
+            " a process without the hook."
+        ),
+        epilog="Exit codes: 0 there are stacks, 1 there are none (standard error says why), 2 usage.",
+    )
+    dump.add_argument(
+        "--pid",
+        type=_pid,
+        metavar="PID",
+        help="the process; without it, the one that is watched here",
+    )
+    dump.add_argument(
+        "--json", action="store_true", help=f"{AS_JSON}: incident.json, or the stacks from outside"
+    )
+
+
+def _pid(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 1 << 31:
+        raise argparse.ArgumentTypeError(f"{text!r} is no process id")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds

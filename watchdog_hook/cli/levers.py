@@ -120,13 +120,13 @@ def urgent_signal() -> Check:
 
 
 def _is_caught(number: int, proc: Path = Path("/proc")) -> bool:
-    return int(_status(proc).get("SigCgt", "0"), 16) >> (number - 1) & 1 == 1
+    return int(status(proc / "self/status").get("SigCgt", "0"), 16) >> (number - 1) & 1 == 1
 
 
-def _status(proc: Path) -> dict[str, str]:
-    """Return /proc/self/status; empty where it cannot be read."""
+def status(path: Path) -> dict[str, str]:
+    """Return a status file of /proc by its names; empty where it cannot be read."""
     try:
-        lines = (proc / "self/status").read_text().splitlines()
+        lines = path.read_text().splitlines()
     except OSError:
         return {}
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -151,8 +151,7 @@ def syscall_files() -> Check:
 
 def py_spy() -> Check:
     """Tell whether py-spy is there, and whether it might look into a process of this user."""
-    beside = Path(sys.executable).with_name("py-spy")
-    found = shutil.which("py-spy") or (str(beside) if os.access(beside, os.X_OK) else None)
+    found = find_py_spy()
     if found is None:
         return Check(
             "warn",
@@ -168,12 +167,18 @@ def py_spy() -> Check:
     )
 
 
+def find_py_spy() -> str | None:
+    """Return the path of py-spy: on PATH, or beside this interpreter; None where there is none."""
+    beside = Path(sys.executable).with_name("py-spy")
+    return shutil.which("py-spy") or (str(beside) if os.access(beside, os.X_OK) else None)
+
+
 def ptrace_hindrance(proc: Path = Path("/proc")) -> tuple[str, str] | None:
     """Return why ptrace is not possible and what would help; None if nothing known forbids it."""
-    status = _status(proc)
-    if not status:
+    own = status(proc / "self/status")
+    if not own:
         return "/proc/self/status cannot be read", ""
-    if int(status.get("CapEff", "0"), 16) >> CAP_SYS_PTRACE & 1:
+    if int(own.get("CapEff", "0"), 16) >> CAP_SYS_PTRACE & 1:
         return None
     try:
         scope = int((proc / "sys/kernel/yama/ptrace_scope").read_text())

@@ -54,6 +54,8 @@ def _finding(rule: Rule, case: Case) -> Finding:
 def _lead(case: Case) -> str:
     if case.how == "turning":
         return f"The loop turns, and nothing has come of it for {case.silence_s:.0f} s"
+    if case.how == "asked":
+        return "A dump was asked for"
     where = f" in phase {case.phase}" if case.phase else ""
     return f"{case.thread} has been silent for {case.silence_s:.0f} s{where}"
 

@@ -28,6 +28,7 @@ __all__ = [
 
 RECORD_LIMIT = 64 * 1024  # bytes of one log record
 _NAMES_SHOWN = 8
+_BEGAN = {"no-progress": "Since", "no-stall": "Last beat"}
 # Of a log record; dump.txt has all of them.
 _ROWS_SHOWN = 40  # functions in the table of samples
 _TURNS_SHOWN = 5
@@ -41,14 +42,17 @@ def render(
     files: str | None = None,
     plan: str | None = None,
     event: str = "dump",
+    asked: bool = False,
 ) -> str:
     """
     Return an incident as text: a log record of at most `limit` bytes, or everything when that is None.
 
-    `files` is where the whole of it lies, `plan` what the watchdog will do next. What does not fit goes in
-    this order: other threads, calls, turns, samples; the text says so. The stalled thread's stack stays.
+    `files` is where the whole of it lies, `plan` what the watchdog will do next, `asked` says that somebody
+    wanted it. What does not fit goes in this order: other threads, calls, turns, samples; the text says so.
+    The stalled thread's stack stays.
     """
-    report = _Report(incident, files, plan, event, brief=limit is not None)
+    first = _first_line(incident, event, asked=asked or None)
+    report = _Report(incident, files, plan, first, brief=limit is not None)
     lines = report.lines()
     if limit is None or _size(lines) <= limit:
         return "\n".join(lines)
@@ -86,11 +90,11 @@ class _Report:
     """The parts of one report, so that the ones that matter least can be cut first."""
 
     def __init__(
-        self, incident: Incident, files: str | None, plan: str | None, event: str, *, brief: bool
+        self, incident: Incident, files: str | None, plan: str | None, first: str, *, brief: bool
     ) -> None:
         snapshot, observed = incident.snapshot, incident.snapshot.observed
         self._files = _files(files)
-        self._head = [_first_line(incident, event), *_diagnosis(incident, plan)]
+        self._head = [first, *_diagnosis(incident, plan)]
         self._samples = samples.lines(snapshot.samples, _ROWS_SHOWN if brief else None)
         self._stack = [*_normally(snapshot), *_stalled(snapshot.threads, observed.normal)]
         self._threads = _others(snapshot.threads[1:])
@@ -186,7 +190,7 @@ def _diagnosis(incident: Incident, plan: str | None) -> list[str]:
     # In the order of the questions asked at night: since when, where and for what, why we think so, what we do
     # about it, what can be changed.
     finding = incident.finding
-    began = "Since" if finding.id == "no-progress" else "Silent since"
+    began = _BEGAN.get(finding.id, "Silent since")
     since = f"{began} {utc(incident.began)}; host {incident.host}, pid {incident.pid}"
     since += f", job {incident.job_id}" if incident.job_id else ""
     since += f"; {incident.waiting} task instances wait" if incident.waiting is not None else ""

@@ -36,7 +36,9 @@ class Case:
     phase: str | None = None
     call: CallRecord | None = None
     reading: ThreadReading | None = None
-    how: str = "silent"  # or "moving": silent for long, yet seen to move; "turning": it beats, and starts nothing
+    # Or "moving": silent for long, yet seen to move; "turning": it beats, and starts nothing; "asked": no stall,
+    # but somebody wants to know.
+    how: str = "silent"
 
     @property
     def seen(self) -> Observed:

@@ -13,7 +13,9 @@ import time
 import zlib
 from pathlib import Path
 
-from tests.victims.stage import HEARTBEAT, Stage, case, connected
+from tests.victims.stage import HEARTBEAT, QUICK, Stage, case, connected, patiently
+from watchdog_hook import Config, Watchdog
+from watchdog_hook.sentinel.pulse import REQUEST, STATE
 
 PHASE = "scheduling"
 CLONE_NEWNS = 0x00020000
@@ -261,4 +263,30 @@ def not_starved(stage: Stage) -> None:
     group("unified")
     group("memory", memory__limit_in_bytes=2 << 30)
     with stage.watched(PHASE):
+        threading.Event().wait()
+
+
+@case("no-stall")
+def asked(stage: Stage) -> None:
+    """Nothing is wrong, and somebody wants to know."""
+    with stage.watched(PHASE) as dog:
+        dog.outside.pulse.words[REQUEST] = 1
+        while True:
+            dog.beat()
+            time.sleep(0.05)
+
+
+@case("not-no-stall--stalled")
+def asked_in_a_stall(stage: Stage) -> None:
+    """Somebody asks after the dump of the stall."""
+    config = Config(**{**QUICK, "incident_dir": str(stage.folder / "incidents")})
+    with Watchdog(config) as dog:
+        dog.beat(PHASE)
+
+        def asks() -> None:
+            patiently(lambda: dog.outside.pulse.read(STATE))
+            stage.save_dump()
+            dog.outside.pulse.words[REQUEST] = 1
+
+        threading.Thread(target=asks, name="asks", daemon=True).start()
         threading.Event().wait()

@@ -40,6 +40,7 @@ _THROTTLED = 0.3  # of the silence without the processor, by the cgroup's quota
 _HELD = 0.5  # of the silence in which Python could not run
 _SENDS = ("write", "writev", "sendto", "sendmsg", "sendfile")
 _STARVED = 20.0  # % of ten seconds in which all of the cgroup waited for memory
+_JUST_NOW = 5.0  # seconds since a beat in which nobody asks where the next one is
 
 
 def _computes(case: Case) -> bool:
@@ -92,6 +93,26 @@ def _moves(case: Case) -> bool:
 
 def _turns(case: Case) -> bool:
     return case.how == "turning"
+
+
+def _asked(case: Case) -> bool:
+    return case.how == "asked"
+
+
+def _shuts_down(case: Case) -> bool:
+    return (case.phase or "").startswith("executor.end")
+
+
+def _no_stall(case: Case) -> str:
+    found = "nothing is wrong" if case.silence_s < _JUST_NOW else "so far this is no stall"
+    return (
+        f"{found}; the loop's last beat came {span(case.silence_s)} ago{_phase(case)}, and it stands in"
+        f" {case.leaf}{_caller(case)}"
+    )
+
+
+def _phase(case: Case) -> str:
+    return f" in phase {case.phase}" if case.phase else ""
 
 
 def _no_progress(case: Case) -> str:
@@ -232,8 +253,16 @@ _OWN_TIMEOUT = (
 
 FIRST = (
     Rule(
+        "no-stall",
+        both(_asked, neither(_shuts_down)),
+        _no_stall,
+        "Nothing has to be done: this dump was asked for, by `watchdog-hook dump`.",
+        raise_helps=False,
+        rank=WHOLE,
+    ),
+    Rule(
         "shutdown",
-        lambda case: (case.phase or "").startswith("executor.end"),
+        _shuts_down,
         _ends,
         "The log above says by which exception or signal the loop ended. Restart the process; [watchdog_hook]"
         " terminate_after does not reach a process that is leaving.",

@@ -1,0 +1,91 @@
+"""A real scheduler, asked from a shell beside it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tests.e2e.ordeal import QUICK, Ordeal
+from tests.fakes.kube_api import Fault
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Start
+    from tests.e2e.scheduler import Scheduler
+    from tests.fakes.kube_api import KubeApi
+
+
+def ask(scheduler: Scheduler, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run one of our commands as a shell in the scheduler's container would."""
+    return subprocess.run(
+        [sys.executable, "-m", "watchdog_hook", *words, "--pid", str(scheduler.pid)],
+        env=scheduler.home.environment(),
+        cwd=scheduler.home.folder,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def test_a_scheduler_says_whether_it_turns_and_what_it_does(start: Start, api: KubeApi):
+    scheduler = start({**QUICK, "watchdog_hook.interrupt": "off"})
+    scheduler.wait_event("armed", timeout=120)
+    assert ask(scheduler, "live").returncode == 0  # it may still be starting
+    ordeal = Ordeal(scheduler, api)
+    ordeal.release()
+    ordeal.wait_for_pods(timeout=120)
+
+    turns = f"turning: the loop of pid {scheduler.pid} beat "
+    scheduler.wait_for(
+        lambda: ask(scheduler, "live").stdout.startswith(turns), 60, "the start to be over"
+    )
+    dumped = ask(scheduler, "dump", "--json")
+
+    assert dumped.returncode == 0, dumped.stderr
+    told = json.loads(dumped.stdout)
+    assert (told["verdict"]["id"], told["pid"]) == ("no-stall", scheduler.pid)
+    assert told["ended"]
+    asked = scheduler.wait_event("dump")
+    assert asked.facts["asked"] == "true"
+
+    mark = scheduler.mark()
+    trap = api.set_fault(Fault.LATE, on="create", times=1)
+    ordeal.release()
+    trap.wait()
+    stall = scheduler.wait_event("dump", since=mark)
+    stalled = ask(scheduler, "live", "--max-silence", "1")
+    waits = ask(scheduler, "dump")
+
+    assert stalled.returncode == 1
+    assert stalled.stdout.startswith(
+        f"stalled: the loop of pid {scheduler.pid} has been silent for "
+    )
+    assert f"Incident {stall.facts['incident']}: MainThread has been silent" in stalled.stdout
+    assert "pods to 127.0.0.1:" in stalled.stdout
+    assert waits.returncode == 0, waits.stderr
+    assert "cause=kubernetes-api-silent asked=true" in waits.stdout.splitlines()[0]
+
+    api.clear()
+    scheduler.wait_event("stall_ended", since=mark)
+    ordeal.wait_for_pods()
+    assert ask(scheduler, "live").returncode == 0
+    assert len(scheduler.events("stall_began")) == 1
+    assert not scheduler.events("interrupt", "part_off", "terminate")
+    ordeal.check()
+
+
+def test_a_probe_spares_a_scheduler_that_is_not_watched(start: Start, api: KubeApi):
+    scheduler = start({**QUICK, "watchdog_hook.enabled": False})
+    ordeal = Ordeal(scheduler, api)
+    ordeal.release()
+    ordeal.wait_for_pods(timeout=120)
+
+    ours = ask(scheduler, "live")
+    charts = scheduler.home.run("jobs", "check", "--job-type", "SchedulerJob", "--local")
+
+    assert ours.returncode == 1
+    assert f"pid {scheduler.pid} is not watched" in ours.stdout
+    assert "[watchdog_hook] enabled is False" in ours.stdout
+    assert charts.returncode == 0, charts.stdout  # what the README has behind the `||`
