@@ -20,7 +20,7 @@ class Outside:
         self._config = config
         self.pulse = Pulse.private()
 
-    def show(self, loop: int) -> None:
+    def show(self, loop: int, now: float) -> None:
         """
         Let other processes see it from now on. `loop`: id of the loop's thread, as the kernel has it.
 
@@ -28,9 +28,8 @@ class Outside:
         """
         pulse, config = Pulse.shared(), self._config
         pulse.numbers[:] = self.pulse.numbers
-        pulse.numbers[places.TICK_AT] = pulse.numbers[
-            places.BEAT_AT
-        ]  # should it never come to look
+        # Should the watchdog never come to look.
+        pulse.numbers[places.BEAT_AT] = pulse.numbers[places.TICK_AT] = now
         pulse.numbers[places.DUMP_AFTER] = config.dump_after
         pulse.numbers[places.TERMINATE_AFTER] = config.terminate_after
         pulse.words[places.LOOP] = loop

@@ -226,7 +226,7 @@ class Watchdog:
         self._watch_caller()
         if self.config.may_interrupt:
             self._actions.arm(self.book.current)
-        self.fail.run("pulse", self.outside.show, self.native_id)
+        self.fail.run("pulse", self.outside.show, self.native_id, self._beat_at)
         self._shown = self.outside.pulse.numbers
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         fork.watch(self)

@@ -43,7 +43,7 @@ def turning(dog: Watchdog) -> None:
     """Beat for ever."""
     for number in itertools.count():
         with dog.phase("scheduling"):
-            dog.beat()
+            dog.turn()
             time.sleep(0.02)
         if number == 2:
             ready()
@@ -91,7 +91,7 @@ def unlooked(dog: Watchdog) -> None:
     """Beat for ever, while the watchdog's thread has ended."""
     dog.fail.off.add("look")
     while any(thread.name == "watchdog-hook" for thread in threading.enumerate()):
-        dog.beat()
+        dog.turn()
         time.sleep(0.01)
     turning(dog)
 

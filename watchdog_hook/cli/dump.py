@@ -72,7 +72,7 @@ def ask(one: Watched) -> tuple[str, str]:
         now = time.monotonic()
         if not one.running:
             raise Unanswered(f"pid {one.pid} has ended, or is not watched any more")
-        late = now - max(numbers[places.TICK_AT], min(began, numbers[places.BEAT_AT]))
+        late = now - max(numbers[places.TICK_AT], min(began, one.pulse.beat_at))
         if now - began >= LEAST and late >= LATE:
             raise Unanswered(f"the hook of pid {one.pid} has not looked for {late:.0f} s")
         if now - began >= PATIENCE:

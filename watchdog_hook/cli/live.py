@@ -32,7 +32,7 @@ class Life:
         numbers = pulse.numbers
         # The tick first: a beat that comes meanwhile only makes the silence shorter.
         ticked, excused = numbers[places.TICK_AT], numbers[places.EXCUSED]
-        beat = numbers[places.BEAT_AT]
+        beat = pulse.beat_at
         # What the watchdog left before the last beat is about an earlier silence.
         known = beat <= ticked
         self.pid = pid
