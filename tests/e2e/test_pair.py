@@ -68,8 +68,20 @@ class Pair:
         return 3 * len(self.released)
 
     def freeze(self) -> Trap:
-        """Have the next creation at the silent server never get an answer."""
+        """Have the next creation at the silent server never get an answer, nor any after it."""
         return self.silent.set_fault(Fault.REQUEST, on="create")
+
+    def freeze_beside_another(self, frozen: Scheduler) -> None:
+        """Let tasks go until the one scheduler is frozen with some of them, and silence its server altogether."""
+        trap = self.freeze()
+
+        def is_frozen() -> bool:
+            if not trap.hits and self.database.task_states()["scheduled"] == 0:
+                self.release()
+            return trap.hits > 0
+
+        frozen.wait_for(is_frozen, 60, "a creation without an answer")
+        self.silent.set_fault(Fault.REQUEST, on="any")
 
     def pods(self) -> Counter[tuple[str, ...]]:
         """Count the pods that ever came to be by task instance, whatever the try."""
@@ -199,9 +211,8 @@ def test_six_minutes_with_airflows_own_times_cost_no_task_and_double_none(pair: 
     frozen.wait_event("armed", timeout=120)
     other = pair.start_other(retries)
     other.wait_event("armed", timeout=120)
-    trap = pair.freeze()
+    pair.freeze_beside_another(frozen)
     end = time.monotonic() + 360
-    frozen.wait_for(lambda: trap.hits or not pair.release() and time.sleep(2), 60, "the silence")
     pair.release(2)
 
     other.wait_for(lambda: time.monotonic() > end, 400, "six minutes")

@@ -8,6 +8,7 @@ running, and every job that still waits here would get a second pod.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from enum import Enum, auto
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from watchdog_hook.integrations.airflow.kubernetes_executor import KubernetesExecutors
     from watchdog_hook.watchdog import Watchdog
 
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 THRESHOLD = 30  # seconds; Airflow's default
 PARTS = ("kubernetes_executor", "local_executor", "celery_executor")  # inside a hybrid executor
 
@@ -34,8 +36,8 @@ class Answer(Enum):
 
 
 def since_boot() -> float:
-    """Return seconds that count while the process is stopped and the machine asleep: the others' clocks do."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    """Return seconds that count on while the process is stopped or the machine asleep, as the others' do."""
+    return time.clock_gettime(CLOCK)
 
 
 class Fence:
@@ -51,12 +53,12 @@ class Fence:
         row: JobRow,
         executors: list[Any],
         threshold: float,
-        now: Callable[[], float] = since_boot if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self._dog = dog
         self._row = row
         self._executors = [part for executor in executors for part in _parts(executor)]
-        self._now = now
+        self._now = now = now or since_boot
         # Half of it, for the clocks of two hosts differ, and asking too early costs one statement.
         self._patience = threshold / 2
         self._beat_at = self._written = now()
@@ -108,24 +110,22 @@ class Fence:
         )
         if leaves:
             self._dog.leave("fenced")
-        if acts:
-            self._rejoin(str(state))
-        self._written = self._now()
-        return Answer.FENCED if acts else Answer.OURS
-
-    def _rejoin(self, state: str) -> None:
-        # Before anything is queued anew: else that could be taken from us once more until the next heartbeat.
-        try:
-            self._row.rejoin(state)
-        except Exception:  # noqa: BLE001 - then Airflow's own heartbeat does it
-            pass
+        if not acts:
+            self._written = self._now()
+            return Answer.OURS
+        with contextlib.suppress(Exception):  # without an answer it is asked again, and all this done again
+            # Now, not at Airflow's next heartbeat: what is queued until then could be taken from us once more.
+            self._row.rejoin(str(state))
+            self._written = self._now()
+        return Answer.FENCED
 
     def _drop(self) -> int:
         """Forget every task that waits to be started, and return how many there were."""
         waiting = 0
         for executor in self._executors:
-            waiting += len(executor.queued_tasks)
-            executor.queued_tasks.clear()
+            queued = getattr(executor, "queued_tasks", {})
+            waiting += len(queued)
+            queued.clear()
         for recovery in self.kubernetes.recoveries if self.kubernetes else ():
             for job in recovery.take_all():
                 waiting += 1
@@ -155,15 +155,18 @@ def _free_slots(executor: Any, job_id: Any) -> None:
         forget(executor, key)
 
 
-def fence_of(dog: Watchdog, runner: Any, executors: list[Any]) -> Fence:
-    """Return the fence of a scheduler's job."""
+def fence_of(dog: Watchdog, runner: Any, executors: list[Any]) -> Fence | None:
+    """Return the fence of a scheduler's job; None where it has none."""
     from airflow.configuration import conf
 
+    job_id = getattr(getattr(runner, "job", None), "id", None)
+    if job_id is None:
+        return None
     try:
         threshold = conf.getint("scheduler", "scheduler_health_check_threshold", fallback=THRESHOLD)
     except Exception:  # noqa: BLE001 - not a number: Airflow's adoption will say so
         threshold = THRESHOLD
-    return Fence(dog, JobRow(runner.job.id), executors, float(threshold))
+    return Fence(dog, JobRow(job_id), executors, float(threshold))
 
 
 def _parts(executor: Any) -> list[Any]:
