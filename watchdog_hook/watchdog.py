@@ -204,7 +204,7 @@ class Watchdog:
         """Have an event logged by the watchdog's thread at its next look. Costs one append."""
         self._notes.add(event, fields)
 
-    def leave(self, why: str) -> None:
+    def exit(self, why: str) -> None:
         """
         End the process with code 75, after the last words; for the watched loop, which does not go on.
 

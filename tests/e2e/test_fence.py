@@ -72,7 +72,7 @@ def test_after_a_long_silence_what_another_took_over_is_dropped(bench: Bench) ->
     assert bench.executor.running == {key("still here")}
     assert bench.executor.task_queue.unfinished_tasks == 0
     assert bench.row.says == "running"
-    assert bench.is_whole()
+    assert bench.is_whole(), bench.dog.fail.off
 
 
 def test_what_is_queued_after_that_gets_its_pod(bench: Bench) -> None:
@@ -192,4 +192,4 @@ def test_a_database_that_does_not_answer_holds_the_jobs_back_until_it_does(bench
     bench.row.breaks = False
     bench.turn(2)
     assert len(bench.pods()) == 2
-    assert bench.is_whole()
+    assert bench.is_whole(), bench.dog.fail.off

@@ -57,7 +57,7 @@ class Dog:
         assert event == "fenced"
         self.notes.append(fields)
 
-    def leave(self, why: str) -> None:
+    def exit(self, why: str) -> None:
         self.left.append(why)
 
 

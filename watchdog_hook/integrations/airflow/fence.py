@@ -109,7 +109,7 @@ class Fence:
             dropped=dropped,
         )
         if leaves:
-            self._dog.leave("fenced")
+            self._dog.exit("fenced")
         if not acts:
             self._written = self._now()
             return Answer.OURS
