@@ -45,7 +45,9 @@ class Database:
     def jobs(self) -> dict[int, tuple[str, float]]:
         """Return state and age of the last heartbeat, in seconds, of each scheduler."""
         now = datetime.now(timezone.utc)
-        rows = self.rows("SELECT id, state, latest_heartbeat FROM job WHERE job_type = 'SchedulerJob'")
+        rows = self.rows(
+            "SELECT id, state, latest_heartbeat FROM job WHERE job_type = 'SchedulerJob'"
+        )
         return {number: (state, (now - _utc(beat)).total_seconds()) for number, state, beat in rows}
 
     def task_states(self) -> Counter[str | None]:

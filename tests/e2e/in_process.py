@@ -111,9 +111,8 @@ class Bench:
             AirflowKubernetesScheduler,
         )
 
-        from watchdog_hook.integrations.airflow import fence
+        from watchdog_hook.integrations.airflow import fence, scheduler
         from watchdog_hook.integrations.airflow import recovery as ours
-        from watchdog_hook.integrations.airflow import scheduler
 
         monkeypatch.setattr(AirflowKubernetesScheduler, "_make_kube_watchers", lambda _: {})
         kind: Any = of_provider.KubernetesExecutor
@@ -136,9 +135,7 @@ class Bench:
         self.away = 0.0  # seconds without a heartbeat, besides those of the test itself
         monkeypatch.setattr(fence, "JobRow", lambda _: self.row)
         monkeypatch.setattr(fence, "since_boot", lambda: time.monotonic() + self.away)
-        monkeypatch.setattr(
-            fence, "held_by", lambda _: lambda one: one.task_id in self.held
-        )
+        monkeypatch.setattr(fence, "held_by", lambda _: lambda one: one.task_id in self.held)
         self.executor = kind()
         self.executor.job_id = JOB_ID
         self.runner = _runner_of(self.executor)

@@ -69,7 +69,11 @@ class Case:
         self.row, self.dog = Row(says), Dog(**options)
         self.executor = SimpleNamespace(queued_tasks={"a": 1, "b": 2})
         self.fence = Fence(
-            self.dog, self.row, [self.executor], THRESHOLD, lambda: self.now  # type: ignore[arg-type]
+            self.dog,
+            self.row,
+            [self.executor],
+            THRESHOLD,
+            lambda: self.now,  # type: ignore[arg-type]
         )
         self.job = SimpleNamespace(heartbeat_failed=False)
 

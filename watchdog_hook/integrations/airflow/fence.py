@@ -85,7 +85,9 @@ class Fence:
         result = wrapped(*args, **kwargs)
         if not getattr(instance, "heartbeat_failed", False):
             # Airflow 3 writes what it had in memory, the time of the heartbeat before; so this is assumed of all.
+            # After a long silence the row then says that we run, with a heartbeat as old as that silence.
             self._written, self._beat_at = self._beat_at, began
+            self.look()
         return result
 
     def _ask(self) -> Answer:
@@ -113,7 +115,9 @@ class Fence:
         if not acts:
             self._written = self._now()
             return Answer.OURS
-        with contextlib.suppress(Exception):  # without an answer it is asked again, and all this done again
+        with contextlib.suppress(
+            Exception
+        ):  # without an answer it is asked again, and all this done again
             # Now, not at Airflow's next heartbeat: what is queued until then could be taken from us once more.
             self._row.rejoin(str(state))
             self._written = self._now()
@@ -175,5 +179,9 @@ def _parts(executor: Any) -> list[Any]:
 
 
 def _action(dropped: int | None, leaves: bool) -> str:
-    what = "none: interrupt = off" if dropped is None else "what waits here is dropped; running pods go on"
+    what = (
+        "none: interrupt = off"
+        if dropped is None
+        else "what waits here is dropped; running pods go on"
+    )
     return f"{what}; the process exits with code 75" if leaves else what

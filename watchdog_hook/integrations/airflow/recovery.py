@@ -158,7 +158,7 @@ class Recovery:
         return False
 
     def fenced(self, jobs: list[Any]) -> bool:
-        """Tell whether another scheduler has taken over; then these jobs, out of the queue already, are forgotten."""
+        """Tell whether another scheduler has taken over; then these jobs, out of the queue, are forgotten."""
         if self.fence is None or self.fence.look() is not Answer.FENCED:
             return False
         for job in jobs:
