@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.airflow_home import AIRFLOW
+from tests.e2e.airflow_home import AIRFLOW, PROVIDER
 from tests.e2e.ordeal import QUICK
 from tests.fakes.kube_api import Fault, KubeApi
 
@@ -163,6 +164,27 @@ def stay_well(pair: Pair, frozen: Scheduler, other: Scheduler, *, threshold: flo
     assert not frozen.events("part_off"), tail
 
 
+def test_a_scheduler_that_was_stopped_is_told_in_the_middle_of_its_batch(pair: Pair):
+    batch: dict[str, object] = {"kubernetes_executor.worker_pods_creation_batch_size": 8}
+    frozen = pair.start_frozen({**QUICK, **FROZEN, **HASTY, **batch})
+    pair.release()
+    pair.wait_for_pods(frozen, timeout=120)
+    trap = pair.silent.set_fault(Fault.SLOW, on="create", seconds=2)
+    pair.release(2)
+    trap.wait()
+    frozen.send(signal.SIGSTOP)
+
+    other = pair.start_other({**QUICK, **HASTY})
+    pair.wait_for_pods(other, timeout=120)
+    mark = frozen.mark()
+    pair.silent.clear()
+    frozen.send(signal.SIGCONT)
+    fenced = frozen.wait_event("fenced", since=mark)
+
+    assert int(fenced.facts["dropped"]) > 0, fenced.line
+    stay_well(pair, frozen, other)
+
+
 def test_with_exit_when_fenced_the_process_leaves_with_75(pair: Pair):
     frozen = pair.start_frozen({**QUICK, **FROZEN, **HASTY, "watchdog_hook.exit_when_fenced": True})
     pair.release()
@@ -184,7 +206,7 @@ def test_with_exit_when_fenced_the_process_leaves_with_75(pair: Pair):
     assert set(pair.pods().values()) == {1}, other.tail()
 
 
-def test_observing_only_it_is_said_and_the_tasks_of_airflow_2_get_a_second_pod(pair: Pair):
+def test_observing_only_it_is_said_and_tasks_get_a_second_pod(pair: Pair):
     frozen = pair.start_frozen({**QUICK, **FROZEN, **HASTY, "watchdog_hook.interrupt": "off"})
     pair.release()
     pair.wait_for_pods(frozen, timeout=120)
@@ -200,8 +222,8 @@ def test_observing_only_it_is_said_and_the_tasks_of_airflow_2_get_a_second_pod(p
 
     assert fenced.facts["action"] == "none: interrupt = off"
     assert "dropped" not in fenced.facts
-    if AIRFLOW < (3, 0):
-        # What the other tests would find without us. Providers from 10.23 on ask before each pod on Airflow 3.
+    # What the other tests would find without us. From 10.23 on the provider asks before each pod, on Airflow 3.
+    if AIRFLOW < (3, 0) or PROVIDER < (10, 23):
         frozen.wait_for(lambda: max(pair.pods().values()) == 2, 60, "a second pod")
 
 

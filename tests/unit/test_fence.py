@@ -44,8 +44,6 @@ class Row:
 class Dog:
     """What a fence needs of a watchdog."""
 
-    where = "executor.heartbeat"
-
     def __init__(self, **options: Any) -> None:
         self.config = Config(**options)
         self.off: list[str] = []

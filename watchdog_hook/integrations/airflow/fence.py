@@ -104,7 +104,6 @@ class Fence:
         self._dog.note(
             "fenced",
             silent_s=silence,
-            phase=self._dog.where,
             action=_action(dropped, leaves),
             outcome=f"another scheduler marked this one's job as {state}, and has taken over its tasks",
             job_id=self._row.job_id,
