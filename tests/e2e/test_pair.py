@@ -33,6 +33,8 @@ HASTY: dict[str, object] = {
     "scheduler.scheduler_health_check_threshold": 6,
     "scheduler.orphaned_tasks_check_interval": 2,
 }
+# From 10.23 on the provider itself asks before each pod, on Airflow 3, and drops what is another's.
+UNASKED = AIRFLOW < (3, 0) or PROVIDER < (10, 23)
 
 
 @dataclass
@@ -136,7 +138,8 @@ def test_what_another_scheduler_has_taken_over_is_dropped_and_gets_one_pod(pair:
     # The one whose creation got no answer, and the eight behind it.
     assert fenced.facts["dropped"] == "9", fenced.line
     assert "marked this one's job as failed" in fenced.facts["outcome"]
-    assert float(fenced.facts["silent_s"]) > 6
+    # Airflow 3 writes the time of the heartbeat before, so it may be marked before the threshold.
+    assert float(fenced.facts["silent_s"]) > 3
     stay_well(pair, frozen, other)
     # Whoever is alone gets the next tasks: the one that was fenced works on.
     assert other.terminate() == 0
@@ -181,7 +184,8 @@ def test_a_scheduler_that_was_stopped_is_told_in_the_middle_of_its_batch(pair: P
     frozen.send(signal.SIGCONT)
     fenced = frozen.wait_event("fenced", since=mark)
 
-    assert int(fenced.facts["dropped"]) > 0, fenced.line
+    if UNASKED:
+        assert int(fenced.facts["dropped"]) > 0, fenced.line
     stay_well(pair, frozen, other)
 
 
@@ -206,6 +210,9 @@ def test_with_exit_when_fenced_the_process_leaves_with_75(pair: Pair):
     assert set(pair.pods().values()) == {1}, other.tail()
 
 
+@pytest.mark.skipif(
+    PROVIDER < (10, 21), reason="this provider ends the scheduler when a call breaks"
+)
 def test_observing_only_it_is_said_and_tasks_get_a_second_pod(pair: Pair):
     frozen = pair.start_frozen({**QUICK, **FROZEN, **HASTY, "watchdog_hook.interrupt": "off"})
     pair.release()
@@ -222,8 +229,8 @@ def test_observing_only_it_is_said_and_tasks_get_a_second_pod(pair: Pair):
 
     assert fenced.facts["action"] == "none: interrupt = off"
     assert "dropped" not in fenced.facts
-    # What the other tests would find without us. From 10.23 on the provider asks before each pod, on Airflow 3.
-    if AIRFLOW < (3, 0) or PROVIDER < (10, 23):
+    if UNASKED:
+        # What the other tests would find without us.
         frozen.wait_for(lambda: max(pair.pods().values()) == 2, 60, "a second pod")
 
 
