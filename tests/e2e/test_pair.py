@@ -28,9 +28,10 @@ FROZEN: dict[str, object] = {
     "watchdog_hook.interrupt_after": 3600,
     "kubernetes_executor.worker_pods_creation_batch_size": 1,
 }
+# Still long enough for the start of a scheduler on a busy machine: else the one that lives is taken for dead.
 HASTY: dict[str, object] = {
     "scheduler.scheduler_heartbeat_sec": 1,
-    "scheduler.scheduler_health_check_threshold": 6,
+    "scheduler.scheduler_health_check_threshold": 15,
     "scheduler.orphaned_tasks_check_interval": 2,
 }
 # From 10.23 on the provider itself asks before each pod, on Airflow 3, and drops what is another's.
@@ -139,7 +140,7 @@ def test_what_another_scheduler_has_taken_over_is_dropped_and_gets_one_pod(pair:
     assert fenced.facts["dropped"] == "9", fenced.line
     assert "marked this one's job as failed" in fenced.facts["outcome"]
     # Airflow 3 writes the time of the heartbeat before, so it may be marked before the threshold.
-    assert float(fenced.facts["silent_s"]) > 3
+    assert float(fenced.facts["silent_s"]) > 10
     stay_well(pair, frozen, other)
     # Whoever is alone gets the next tasks: the one that was fenced works on.
     assert other.terminate() == 0
@@ -149,7 +150,7 @@ def test_what_another_scheduler_has_taken_over_is_dropped_and_gets_one_pod(pair:
     assert set(pair.pods().values()) == {1}, frozen.tail()
 
 
-def stay_well(pair: Pair, frozen: Scheduler, other: Scheduler, *, threshold: float = 6) -> None:
+def stay_well(pair: Pair, frozen: Scheduler, other: Scheduler, *, threshold: float = 15) -> None:
     """Check that both go on, with one pod for each task, and that none is said to be fenced once more."""
     jobs = pair.database.jobs
     frozen.wait_for(

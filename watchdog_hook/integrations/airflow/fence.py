@@ -106,8 +106,8 @@ class Fence:
             silent_s=silence,
             action=_action(dropped, leaves),
             outcome=f"another scheduler marked this one's job as {state}, and has taken over its tasks",
-            job_id=self._row.job_id,
             dropped=dropped,
+            job_id=self._row.job_id,
         )
         if leaves:
             self._dog.exit("fenced")
