@@ -249,3 +249,11 @@ def test_a_task_that_is_forgotten_leaves_no_trace_in_the_executor_but_its_end():
     assert executor.running == set()
     assert executor.task_publish_retries == executor.pod_launch_attempts == {}
     assert executor.event_buffer == {"b": ("failed", None)}
+
+
+def test_a_heartbeat_that_was_old_at_the_start_counts_from_then():
+    case = Case()
+    fence = Fence(case.dog, case.row, [], THRESHOLD, lambda: case.now, age=20)  # type: ignore[arg-type]
+    fence.look()
+
+    assert case.row.done == ["hold"]

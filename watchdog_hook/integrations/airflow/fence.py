@@ -54,14 +54,17 @@ class Fence:
         executors: list[Any],
         threshold: float,
         now: Callable[[], float] | None = None,
+        *,
+        age: float = 0.0,
     ) -> None:
+        """`age`: of the last heartbeat, in seconds. `now` is for tests."""
         self._dog = dog
         self._row = row
         self._executors = [part for executor in executors for part in _parts(executor)]
         self._now = now = now or since_boot
         # Half of it, for the clocks of two hosts differ, and asking too early costs one statement.
         self._patience = threshold / 2
-        self._beat_at = self._written = now()
+        self._beat_at = self._written = now() - age
         self.kubernetes: KubernetesExecutors | None = None
 
     @property
@@ -162,14 +165,18 @@ def fence_of(dog: Watchdog, runner: Any, executors: list[Any]) -> Fence | None:
     """Return the fence of a scheduler's job; None where it has none."""
     from airflow.configuration import conf
 
-    job_id = getattr(getattr(runner, "job", None), "id", None)
+    job = getattr(runner, "job", None)
+    job_id = getattr(job, "id", None)
     if job_id is None:
         return None
     try:
         threshold = conf.getint("scheduler", "scheduler_health_check_threshold", fallback=THRESHOLD)
     except Exception:  # noqa: BLE001 - not a number: Airflow's adoption will say so
         threshold = THRESHOLD
-    return Fence(dog, JobRow(job_id), executors, float(threshold))
+    # Airflow 3 makes the job seconds before its loop begins, and its first heartbeat writes that time again.
+    beat = getattr(job, "latest_heartbeat", None)
+    age = time.time() - beat.timestamp() if beat is not None else 0.0
+    return Fence(dog, JobRow(job_id), executors, float(threshold), age=max(0.0, age))
 
 
 def _parts(executor: Any) -> list[Any]:
