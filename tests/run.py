@@ -40,7 +40,7 @@ OLD = {
     "airflow318": ("3.12", "3.11"),
 }
 GROUPS = ("lint", "types", "unit", "long", "browser", "e2e", "coverage", "old")
-NEED_POSTGRES = ("airflow211", "airflow273", "airflow293")
+NEED_POSTGRES = ("airflow",)
 NEED_CHROMIUM = ("browser",)
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LONGEST = 45 * 60  # seconds for one environment

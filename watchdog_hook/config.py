@@ -97,6 +97,12 @@ class Config:
         "dump_after.",
         SECONDS_OR_NONE,
     )
+    exit_when_fenced: bool = knob(
+        False,
+        "Exit with code 75 when another scheduler has taken over this one's tasks after a long silence, instead "
+        "of dropping what waits and going on.",
+        FLAG,
+    )
     request_timeout: Timeout = knob(
         None,
         "Seconds, as N or connect,read: default _request_timeout for the executor's calls that have none; "

@@ -49,6 +49,7 @@ LEAST_TOLERANCE = 2.0  # seconds our own wait may be late without the process co
 BUSY = 0.8  # of a late wait spent on the processor: the process ran, only not us
 STOP_PATIENCE = 2.0  # seconds for our thread to end
 ASKED_AGAIN = 5.0  # seconds in which the dump that somebody asked for answers the next who asks
+LEAVE_PATIENCE = 15.0  # seconds for our thread to say its last words and end the process
 
 FRESH = Progress()
 UNSEEN = (0, 0)
@@ -145,6 +146,7 @@ class Watchdog:
         self.busy = False  # inside the working part: files, logging, metrics
         self.forking = False  # a fork is under way, in some thread of the host
         self.where: str | None = None  # the loop's phase
+        self._leaving: str | None = None  # why the watched loop wants the process to end
         self.ending = False  # the loop is over; what is left may take as long as starting did
         self._episode: Episode | None = None
         # When a dump was last asked for, whether the loop was stalled then, and the dump.
@@ -206,6 +208,18 @@ class Watchdog:
     def note(self, event: str, **fields: Any) -> None:
         """Have an event logged by the watchdog's thread at its next look. Costs one append."""
         self._notes.add(event, fields)
+
+    def exit(self, why: str) -> None:
+        """
+        End the process with code 75, after the last words; for the watched loop, which does not go on.
+
+        Our own thread does it, at its next look. Where that does not come the process ends all the same.
+        """
+        self._leaving = why
+        until = self._now() + LEAVE_PATIENCE
+        while self._now() < until:
+            self._clock.wait(self.config.poll_interval)
+        self._actions.terminate()
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -306,6 +320,8 @@ class Watchdog:
         self._tick(now)
         # First what the loop did: its notes are older than what is judged now.
         self.fail.run("notes", self._say_notes, now)
+        if self._leaving is not None:
+            self._end_process(self._state.silence(now), self._leaving)
         self._beating = beat_at != self._state.beat_at
         if self._beating:
             self._begin_iteration()
@@ -585,7 +601,7 @@ class Watchdog:
         )
         self._measure(self.host.timing, "stall_duration", lasted)
 
-    def _end_process(self, silence: float) -> None:
+    def _end_process(self, silence: float, why: str | None = None) -> None:
         episode = self._episode
         line = log_line(
             "terminate",
@@ -593,6 +609,7 @@ class Watchdog:
             silent_s=silence,
             phase=self.where,
             action="exit",
+            outcome=why,
             exit_code=75,
         )
         if episode is not None:

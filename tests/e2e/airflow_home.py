@@ -62,7 +62,9 @@ class AirflowHome:
         *,
         template: Path | None = None,
         local_settings: str = HOOK,
+        database: Database | None = None,
     ) -> None:
+        """Without a `database`, which stays its owner's, the home has one of its own."""
         self.folder = folder
         self.settings = {**BASE, **(settings or {})}
         # Short and of its own: Manager sockets live in it, and so does the cache of what the
@@ -70,9 +72,10 @@ class AirflowHome:
         self._tmp = folder / "tmp"
         self._tmp.mkdir(parents=True)
         self.write_local_settings(local_settings)
-        self.database: Database = (
-            OnPostgres(template) if AIRFLOW < (3, 0) else Sqlite(folder, template)
-        )
+        self._lent = database is not None
+        if database is None:
+            database = OnPostgres(template) if AIRFLOW < (3, 0) else Sqlite(folder, template)
+        self.database: Database = database
 
     def write_local_settings(self, text: str) -> None:
         """Replace airflow_local_settings.py; a scheduler reads it when it starts."""
@@ -137,26 +140,30 @@ class AirflowHome:
 
     def close(self) -> None:
         """Give back the database; the folder stays."""
-        self.database.close()
+        if not self._lent:
+            self.database.close()
 
 
-def make_template(root: Path) -> Path:
+def make_template(root: Path, *, on_postgres: bool = AIRFLOW < (3, 0)) -> Path:
     """Return a folder with a prepared database under `root`: made once, whoever comes first."""
     root.mkdir(parents=True, exist_ok=True)
-    folder = root / f"airflow-{_fingerprint()}"
+    # Airflow 3 is tested on SQLite, but for what takes two schedulers.
+    kind = "postgres-" if on_postgres and AIRFLOW >= (3, 0) else ""
+    folder = root / f"airflow-{kind}{_fingerprint()}"
     with (root / "template.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             work = root / "template.new"
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
-            home = AirflowHome(work / "home", local_settings="")
+            database = OnPostgres() if on_postgres else None
+            home = AirflowHome(work / "home", local_settings="", database=database)
             try:
                 home.prepare()
                 (work / "saved").mkdir()
                 home.database.save(work / "saved")
             finally:
-                home.close()
+                home.database.close()
             (work / "saved").rename(folder)
             shutil.rmtree(work)
     return folder

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from tests.e2e.airflow_home import HOOK, AirflowHome, make_template
+from tests.e2e.database import OnPostgres
 from tests.e2e.scheduler import Scheduler
 from tests.fakes.kube_api import KubeApi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from tests.e2e.database import Database
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,7 +41,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class Start(Protocol):
-    """Start a scheduler; with `home`, one more in the home of another."""
+    """Start a scheduler; with `home`, one more in the home of another; with `database`, beside another."""
 
     def __call__(
         self,
@@ -46,16 +49,30 @@ class Start(Protocol):
         *,
         local_settings: str = HOOK,
         home: AirflowHome | None = None,
+        database: Database | None = None,
     ) -> Scheduler: ...
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a prepared database. E2E_TEMPLATES names a folder that keeps it between sessions."""
+    return make_template(templates(tmp_path_factory))
+
+
+@pytest.fixture
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnPostgres]:
+    """Return a prepared PostgreSQL, for more than one scheduler."""
+    database = OnPostgres(make_template(templates(tmp_path_factory), on_postgres=True))
+    yield database
+    database.close()
+
+
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the prepared databases."""
     kept = os.environ.get("E2E_TEMPLATES")
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    return make_template(Path(kept) if kept else shared / "templates")
+    return Path(kept) if kept else shared / "templates"
 
 
 @pytest.fixture
@@ -79,11 +96,18 @@ def start(api: KubeApi, template: Path, request: pytest.FixtureRequest) -> Itera
         *,
         local_settings: str = HOOK,
         home: AirflowHome | None = None,
+        database: Database | None = None,
     ) -> Scheduler:
         if home is None:
             options = {"kubernetes_executor.config_file": api.kubeconfig, **(settings or {})}
             folder = root / f"home-{len(homes)}"
-            home = AirflowHome(folder, options, template=template, local_settings=local_settings)
+            home = AirflowHome(
+                folder,
+                options,
+                template=template,
+                local_settings=local_settings,
+                database=database,
+            )
             homes.append(home)
         schedulers.append(Scheduler(home))
         return schedulers[-1]

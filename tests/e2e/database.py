@@ -37,6 +37,19 @@ class Database:
         for dag in dags:
             self.rows("UPDATE dag SET is_paused = :no WHERE dag_id = :dag", no=False, dag=dag)
 
+    def run_states(self, *dags: str) -> list[str]:
+        """Return the state of the runs of these DAGs, each once."""
+        rows = self.rows("SELECT dag_id, state FROM dag_run")
+        return sorted({state for dag, state in rows if dag in dags})
+
+    def jobs(self) -> dict[int, tuple[str, float]]:
+        """Return state and age of the last heartbeat, in seconds, of each scheduler."""
+        now = datetime.now(timezone.utc)
+        rows = self.rows(
+            "SELECT id, state, latest_heartbeat FROM job WHERE job_type = 'SchedulerJob'"
+        )
+        return {number: (state, (now - _utc(beat)).total_seconds()) for number, state, beat in rows}
+
     def task_states(self) -> Counter[str | None]:
         """Count the task instances by state."""
         return Counter(state for (state,) in self.rows("SELECT state FROM task_instance"))

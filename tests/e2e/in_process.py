@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,6 +58,31 @@ class Manager:
         """Do nothing: there is no process."""
 
 
+class Row:
+    """Stands in for the scheduler's row in the table of jobs."""
+
+    says: str | None = "running"
+    breaks = False
+    asked = 0
+
+    def __init__(self, job_id: int) -> None:
+        self.job_id = job_id
+
+    def hold(self) -> str | None:
+        """Return what the row says."""
+        self.asked += 1
+        if self.breaks:
+            raise ConnectionError("no database")
+        return self.says
+
+    state = hold
+
+    def rejoin(self, marked: str) -> None:
+        """Say again that we run."""
+        if self.says == marked:
+            self.says = "running"
+
+
 class Bench:
     """One started executor, its watchdog, and what a test asks of them."""
 
@@ -85,8 +111,8 @@ class Bench:
             AirflowKubernetesScheduler,
         )
 
+        from watchdog_hook.integrations.airflow import fence, scheduler
         from watchdog_hook.integrations.airflow import recovery as ours
-        from watchdog_hook.integrations.airflow import scheduler
 
         monkeypatch.setattr(AirflowKubernetesScheduler, "_make_kube_watchers", lambda _: {})
         kind: Any = of_provider.KubernetesExecutor
@@ -104,6 +130,12 @@ class Bench:
             return self.stands.get(key.task_id, ours.Standing.OURS)
 
         monkeypatch.setattr(ours, "standing", standing)
+        self.row = Row(JOB_ID)
+        self.held: set[str] = set()  # tasks that the database says are this scheduler's
+        self.away = 0.0  # seconds without a heartbeat, besides those of the test itself
+        monkeypatch.setattr(fence, "JobRow", lambda _: self.row)
+        monkeypatch.setattr(fence, "since_boot", lambda: time.monotonic() + self.away)
+        monkeypatch.setattr(fence, "held_by", lambda _: lambda one: one.task_id in self.held)
         self.executor = kind()
         self.executor.job_id = JOB_ID
         self.runner = _runner_of(self.executor)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 MISSING = (
-    "Airflow 2 runs the KubernetesExecutor on PostgreSQL only, and there is no PostgreSQL here "
+    "Two schedulers, and Airflow 2 with the KubernetesExecutor, run on PostgreSQL only, and there is none here "
     "(looked in /usr/lib/postgresql/*/bin and on PATH). Install it: apt-get install postgresql"
 )
 FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses=127.0.0.1"]

@@ -48,6 +48,7 @@ def test_defaults_are_those_of_the_contract():
         "breaker_open_for": "30",
         "requeue_limit": "3",
         "requeue_connection_errors": "True",
+        "exit_when_fenced": "False",
         "terminate_after": "0",
         "startup_grace": "300",
         "request_timeout": "0",

@@ -465,6 +465,26 @@ def test_the_evidence_comes_before_the_end_of_the_process():
     assert scene.actions.incidents["i1"].actions[-1].deed == "terminate"
 
 
+def test_a_loop_that_wants_out_is_ended_by_the_next_look_after_what_it_said():
+    scene = Scene().beat()
+    scene.dog.note("fenced", job_id=7)
+    scene.dog._leaving = "fenced"
+    with pytest.raises(Ended):
+        scene.look()
+
+    assert scene.actions.done == ["fenced", "stderr", "terminate", "terminated"]
+    assert "outcome=fenced" in scene.text("terminate")
+    assert "exit_code=75" in scene.text("terminate")
+
+
+def test_a_loop_that_wants_out_does_not_go_on_when_no_look_comes():
+    scene = Scene().beat()
+    with pytest.raises(Ended):
+        scene.dog.exit("fenced")
+
+    assert scene.actions.done == ["terminated"]
+
+
 def test_a_stuck_call_of_another_thread_is_an_incident_of_its_own():
     scene = Scene().beat()
     flight = scene.enter()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from types import TracebackType
 
-    from tests.fakes.kube_api.pods import Pod, TaskTry
+    from tests.fakes.kube_api.pods import Pod, Pods, TaskTry
     from tests.fakes.kube_api.requests import Request
 
 
@@ -30,18 +30,20 @@ class KubeApi:
     A Kubernetes API on a free port of 127.0.0.1, for as long as the `with` lasts.
 
     `kubeconfig` is the file that lets a client in. Its bearer `token` is random, so that a test can
-    look for it where it must not be.
+    look for it where it must not be. With the `pods` of another it is one more API server of the same
+    cluster, with faults of its own.
     """
 
-    def __init__(self, *, port: int = 0) -> None:
+    def __init__(self, *, port: int = 0, pods: Pods | None = None) -> None:
         self._port = port
+        self._of_another = pods
 
     def __enter__(self) -> KubeApi:
         authority = trustme.CA()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
         self.token = "planted-" + secrets.token_hex(16)
-        self._server = Server(self._port, context, self.token)
+        self._server = Server(self._port, context, self.token, self._of_another)
         self.pods = self._server.pods
         self.port: int = self._server.server_address[1]
         self.url = f"https://127.0.0.1:{self.port}"

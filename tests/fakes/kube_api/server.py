@@ -27,9 +27,11 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = False  # so that server_close() joins them
     request_queue_size = 128
 
-    def __init__(self, port: int, context: ssl.SSLContext, token: str) -> None:
+    def __init__(
+        self, port: int, context: ssl.SSLContext, token: str, pods: Pods | None = None
+    ) -> None:
         self.token = token
-        self.pods = Pods()
+        self.pods = pods or Pods()
         self.traps = Traps()
         self.requests: list[Request] = []
         self.errors: list[str] = []

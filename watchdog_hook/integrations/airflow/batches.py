@@ -35,6 +35,8 @@ class Batches:
         jobs = list(args[0] if args else kwargs["next_jobs"])
         results: list[tuple[Any, Exception | None]] = []
         starting: list[Any] = []
+        if self._recovery.fenced(jobs):
+            return [(job, None) for job in jobs]
         last = {key_of(job): index for index, job in enumerate(jobs)}
         for index, job in enumerate(jobs):
             key = key_of(job)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from watchdog_hook.integrations.airflow.recovery import Recovery
 
 if TYPE_CHECKING:
+    from watchdog_hook.integrations.airflow.fence import Fence
     from watchdog_hook.integrations.kubernetes import ApiCalls
     from watchdog_hook.integrations.patch import Patches
     from watchdog_hook.watchdog import Watchdog
@@ -34,6 +35,7 @@ class KubernetesExecutors:
         self._dog = dog
         self._calls = calls
         self.recoveries: list[Recovery] = []
+        self.fence: Fence | None = None
 
     def patch(self, patches: Patches) -> None:
         """Wrap what is there of the provider's version, and say what is not."""
@@ -86,6 +88,7 @@ class KubernetesExecutors:
         result = wrapped(*args, **kwargs)
         recovery = self._dog.fail.run("recovery", Recovery, self._dog, self._calls, instance)
         if recovery is not None:
+            recovery.fence = self.fence
             self.recoveries = [old for old in self.recoveries if old.executor is not instance]
             self.recoveries.append(recovery)
         return result

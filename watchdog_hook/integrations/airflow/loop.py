@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from watchdog_hook.integrations.airflow.fence import Fence
     from watchdog_hook.integrations.kubernetes import ApiCalls
     from watchdog_hook.integrations.patch import Patches
     from watchdog_hook.watchdog import Watchdog
@@ -43,6 +44,7 @@ class Loop:
         self._dog = dog
         self._calls = calls
         self.before_heartbeat: Callable[[Any], None] | None = None
+        self.fence: Fence | None = None
 
     def patch(self, patches: Patches, runner: Any, executors: list[Any]) -> bool:
         """Wrap what is there; False when this Airflow has no place to beat."""
@@ -73,11 +75,13 @@ class Loop:
 
     def _beat(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         self._dog.turn("loop")
+        self._look_at_fence()
         with self._dog.phase("scheduling"):
             return wrapped(*args, **kwargs)
 
     def _heartbeat(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         with self._dog.phase(f"executor.heartbeat ({type(instance).__name__})"):
+            self._look_at_fence()
             if self._calls is None:
                 return wrapped(*args, **kwargs)
 
@@ -91,6 +95,7 @@ class Loop:
     def _boundary(self, name: str, default: Any) -> Any:
         def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
             with self._dog.phase(name):
+                self._look_at_fence()  # our own adoption would take an old heartbeat of ours for another's
                 if self._calls is None:
                     return wrapped(*args, **kwargs)
                 if "stuck_in_queued" in name and self._calls.skips(name):
@@ -100,6 +105,10 @@ class Loop:
                 return self._calls.boundary(name, default, wrapped, args, kwargs)
 
         return wrapper
+
+    def _look_at_fence(self) -> None:
+        if self.fence is not None:
+            self.fence.look()
 
     def _phase(self, name: str) -> Any:
         def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:

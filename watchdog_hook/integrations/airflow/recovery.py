@@ -7,14 +7,17 @@ uses the same pod name: if the first was applied after all, the API server itsel
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from queue import Empty
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from watchdog_hook.core.observed import Watcher
 from watchdog_hook.integrations.airflow.adoption import Adoptions
 from watchdog_hook.integrations.airflow.batches import Batches
+from watchdog_hook.integrations.airflow.fence import Answer, forget
 from watchdog_hook.integrations.airflow.finished import FinishedPods
 from watchdog_hook.integrations.airflow.jobs import Attempt, Jobs, key_of, ti_text
 from watchdog_hook.integrations.airflow.pods import (
@@ -29,6 +32,7 @@ from watchdog_hook.integrations.kubernetes import BROKEN, ApiCalls, StuckApiCall
 from watchdog_hook.integrations.patch import entry
 
 if TYPE_CHECKING:
+    from watchdog_hook.integrations.airflow.fence import Fence
     from watchdog_hook.watchdog import Watchdog
 
 REST = 0.5  # seconds without a creation after one that got no answer; a heartbeat ends them sooner
@@ -43,6 +47,7 @@ class Recovery:
         self.executor = executor
         self.jobs = Jobs()
         self.adoptions = Adoptions(dog, executor)
+        self.fence: Fence | None = None
         self.creating: Any = None  # the key whose pod is being created
         # After an attempt without an answer nothing is created until the next heartbeat: the loop has to
         # turn. That job goes back last, so that one which always gets stuck does not keep the others.
@@ -124,6 +129,15 @@ class Recovery:
         if self._rests() or not self.server.allows():
             self.queue(job, key, ours=ours)
             return False
+        answer = Answer.OURS if self.fence is None else self.fence.look()
+        if answer is Answer.UNKNOWN:
+            self._rest_until = self._dog.now + REST
+            self.queue(job, key, ours=ours)
+            self._dog.note("requeued", ti=ti_text(key), outcome="database did not answer")
+            return False
+        if answer is Answer.FENCED:
+            self._give_up(key)
+            return False
         if not self.jobs.doubtful(key):
             return True
         try:
@@ -142,6 +156,18 @@ class Recovery:
         self.executor.running.discard(key)
         self.drop(key, found.value)
         return False
+
+    def fenced(self, jobs: list[Any]) -> bool:
+        """Tell whether another scheduler has taken over; then these jobs, out of the queue, are forgotten."""
+        if self.fence is None or self.fence.look() is not Answer.FENCED:
+            return False
+        for job in jobs:
+            self._give_up(key_of(job))
+        return True
+
+    def _give_up(self, key: Any) -> None:
+        forget(self.executor, key)
+        self.drop(key, "another scheduler has taken it over")
 
     def _created_already(self, key: Any, attempt: Attempt | None, outcome: str) -> None:
         self._dog.note(
@@ -278,6 +304,18 @@ class Recovery:
     def queue(self, job: Any, key: Any, *, ours: bool) -> None:
         self.put_back_raw(job)
         self.jobs.put(key, self._dog.now, ours=ours)
+
+    def take_all(self) -> list[Any]:
+        """Take out every job that waits for a pod, those that are about to go back too, and return them."""
+        jobs, self._held = [job for job, _ in self._held], []
+        queue = self.executor.task_queue
+        with contextlib.suppress(Empty):
+            while True:
+                jobs.append(queue.get_nowait())
+                queue.task_done()
+        for job in jobs:
+            self.jobs.settled(key_of(job))
+        return jobs
 
     def drop(self, key: Any, why: str, *, forget: bool = True) -> None:
         if forget:

@@ -10,6 +10,7 @@ from typing import Any
 
 from watchdog_hook.core.report import log_line
 from watchdog_hook.integrations.airflow import settings
+from watchdog_hook.integrations.airflow.fence import fence_of
 from watchdog_hook.integrations.airflow.host import AirflowHost
 from watchdog_hook.integrations.airflow.kubernetes_executor import MODULE, KubernetesExecutors
 from watchdog_hook.integrations.airflow.loop import Loop, executors_of
@@ -94,8 +95,14 @@ def _patch(
     loop = Loop(dog, calls if may else None)
     if not loop.patch(patches, runner, executors):
         return False
+    fence = loop.fence = dog.fail.run("fence", fence_of, dog, runner, executors)
+    if fence is not None:
+        patches.wrap(type(runner.job), "heartbeat", fence.heartbeat)
     if calls is not None and may and MODULE in sys.modules:
         kubernetes = host.kubernetes = KubernetesExecutors(dog, calls)
+        kubernetes.fence = fence
+        if fence is not None:
+            fence.kubernetes = kubernetes
         dog.fail.run("recovery", kubernetes.patch, patches)
 
         def before_heartbeat(executor: Any) -> None:

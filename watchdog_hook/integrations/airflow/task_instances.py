@@ -1,7 +1,8 @@
-"""One question to the metadata database: is this task instance still ours to start?"""
+"""What the metadata database says of task instances: are they still ours?"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -62,6 +63,36 @@ def standing(key: Any, job_id: Any) -> Standing:
         if (timezone.utcnow() - queued_at).total_seconds() > timeout:
             return Standing.TOO_LONG
     return Standing.OURS
+
+
+def held_by(job_id: Any) -> Callable[[Any], bool]:
+    """
+    Ask for all task instances that a scheduler has queued and that have not ended; return a test for keys.
+
+    On a connection of its own. Raises what the database raises.
+    """
+    from airflow import settings
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import select
+
+    table: Any = TaskInstance.__table__
+    columns = [table.c[name] for name in ("dag_id", "task_id", "run_id", "map_index")]
+    if "id" in table.c:  # from Airflow 3 on
+        columns.append(table.c.id)
+    asked = select(*columns).where(
+        table.c.queued_by_job_id == int(job_id),
+        table.c.state.in_(["queued", "running", "restarting"]),
+    )
+    with settings.engine.connect() as connection:
+        rows = [tuple(row) for row in connection.execute(asked)]
+    keys, ids = {row[:4] for row in rows}, {str(row[-1]) for row in rows}
+
+    def held(key: Any) -> bool:
+        if not hasattr(key, "dag_id"):
+            return str(key.id) in ids
+        return (key.dag_id, key.task_id, key.run_id, key.map_index) in keys
+
+    return held
 
 
 def _counts_ended_tries() -> bool:
