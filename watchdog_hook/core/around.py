@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from watchdog_hook.core.text import WIDTH, clean, frame_text
+from watchdog_hook.core.watchers import doing_text, heard_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,12 +66,15 @@ def _watcher(facts: ExecutorFacts, process: ProcessFacts | None) -> str:
         state = f"pid {watcher.pid}, {child.state}" if child else f"pid {watcher.pid}, not running"
         if process is None or watcher.pid is None:
             state = f"pid {watcher.pid}"
-        said = (
-            "no pod has ended by it yet"
-            if watcher.event_s is None
-            else f"its last pod event came {watcher.event_s:.0f} s ago"
-        )
-        shown.append(f"namespace {watcher.namespace} ({state}; {said})")
+        said = [state]
+        if watcher.event_s is not None:
+            said.append(f"its last pod event came {watcher.event_s:.0f} s ago")
+        elif watcher.silent_s is None:
+            said.append("no pod has ended by it yet")
+        if watcher.silent_s is not None:
+            said += [heard_text(watcher), doing_text(watcher, child)]
+            said.append(f"watch begun {watcher.watches} times in {watcher.age_s or 0.0:.0f} s")
+        shown.append(f"namespace {watcher.namespace} ({'; '.join(said)})")
     return "Pod watchers: " + "; ".join(shown)
 
 

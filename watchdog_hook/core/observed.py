@@ -136,6 +136,14 @@ class Watcher:
     pid: int | None  # None: it was not started, or has been closed
     namespace: str
     event_s: float | None = None  # since an event of it reached the executor; None: none has yet
+    # What it left itself; None where it could not be followed into its process.
+    silent_s: float | None = None  # since its last sign of life, without the time in which nothing ran
+    doing: str | None = None  # since then: "read" or "connect"; None: neither
+    timeout_s: float | None = None  # of its reads, or of that connecting; None: it has none
+    heard_s: float | None = None  # since the API server sent it an event; None: none has come
+    heard: int = 0  # events
+    watches: int = 0  # times it has begun its watch
+    age_s: float | None = None  # since it was started
 
 
 @dataclass(frozen=True, slots=True)

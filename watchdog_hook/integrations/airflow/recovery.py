@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from watchdog_hook.core.observed import Watcher
 from watchdog_hook.integrations.airflow.adoption import Adoptions
 from watchdog_hook.integrations.airflow.batches import Batches
 from watchdog_hook.integrations.airflow.finished import FinishedPods
@@ -244,19 +243,10 @@ class Recovery:
         self.events[namespace] = self._dog.now
         self.jobs.pod_seen(name)
 
-    def facts(self) -> tuple[int, float | None, tuple[Watcher, ...]]:
-        """Return jobs waiting, the age of the oldest in seconds, and the watchers, for the watchdog's thread."""
-        now, oldest = self._dog.now, self.jobs.oldest()
-        scheduler = self.executor.kube_scheduler
-        watchers = tuple(
-            Watcher(
-                getattr(process, "_popen", None) and process._popen.pid,
-                str(namespace),
-                None if (at := self.events.get(namespace)) is None else now - at,
-            )
-            for namespace, process in dict(getattr(scheduler, "kube_watchers", {})).items()
-        )
-        return self.waiting, None if oldest is None else now - oldest, watchers
+    def facts(self) -> tuple[int, float | None]:
+        """Return jobs waiting, and the age of the oldest in seconds, for the watchdog's thread."""
+        oldest = self.jobs.oldest()
+        return self.waiting, None if oldest is None else self._dog.now - oldest
 
     @property
     def waiting(self) -> int:

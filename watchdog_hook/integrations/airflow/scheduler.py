@@ -13,6 +13,7 @@ from watchdog_hook.integrations.airflow import settings
 from watchdog_hook.integrations.airflow.host import AirflowHost
 from watchdog_hook.integrations.airflow.kubernetes_executor import MODULE, KubernetesExecutors
 from watchdog_hook.integrations.airflow.loop import Loop, executors_of
+from watchdog_hook.integrations.airflow.watchers import Watchers
 from watchdog_hook.integrations.kubernetes import ApiCalls
 from watchdog_hook.integrations.patch import Patches
 from watchdog_hook.watchdog import Watchdog
@@ -94,6 +95,9 @@ def _patch(
     loop = Loop(dog, calls if may else None)
     if not loop.patch(patches, runner, executors):
         return False
+    if MODULE in sys.modules:
+        host.watchers = Watchers(dog)
+        dog.fail.run("watchers", host.watchers.patch, patches)
     if calls is not None and may and MODULE in sys.modules:
         kubernetes = host.kubernetes = KubernetesExecutors(dog, calls)
         dog.fail.run("recovery", kubernetes.patch, patches)
