@@ -18,7 +18,10 @@ def end(pid: int, is_the_one: Callable[[], bool]) -> str:
         held = os.pidfd_open(pid)
     except ProcessLookupError:
         return "it is gone"
-    except (AttributeError, OSError):  # an older kernel, or a filter of system calls that does not know it
+    except (
+        AttributeError,
+        OSError,
+    ):  # an older kernel, or a filter of system calls that does not know it
         held = -1
     try:
         if not is_the_one():

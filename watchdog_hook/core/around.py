@@ -27,7 +27,7 @@ def lines(seen: Observed) -> list[str]:
     """Return one line for each fact; nothing for what was not seen."""
     found = [
         *(_executor(facts) for facts in seen.executors),
-        *(_watcher(facts, seen.process) for facts in seen.executors if facts.watchers),
+        *(line for facts in seen.executors for line in _watchers(facts, seen.process)),
         *(_lock(wait) for wait in seen.locks[:_LOCKS_SHOWN]),
     ]
     children: list[str] = []
@@ -58,9 +58,8 @@ def _executor(facts: ExecutorFacts) -> str:
     return f"{facts.name}: {shown or 'no numbers'}{oldest}"
 
 
-def _watcher(facts: ExecutorFacts, process: ProcessFacts | None) -> str:
+def _watchers(facts: ExecutorFacts, process: ProcessFacts | None) -> Iterator[str]:
     children = {child.pid: child for child in process.children} if process else {}
-    shown = []
     for watcher in facts.watchers:
         child = children.get(watcher.pid) if watcher.pid is not None else None
         state = f"pid {watcher.pid}, {child.state}" if child else f"pid {watcher.pid}, not running"
@@ -74,8 +73,7 @@ def _watcher(facts: ExecutorFacts, process: ProcessFacts | None) -> str:
         if watcher.silent_s is not None:
             said += [heard_text(watcher), doing_text(watcher, child)]
             said.append(f"watch begun {watcher.watches} times in {watcher.age_s or 0.0:.0f} s")
-        shown.append(f"namespace {watcher.namespace} ({'; '.join(said)})")
-    return "Pod watchers: " + "; ".join(shown)
+        yield f"Pod watcher of namespace {watcher.namespace}: {'; '.join(said)}"
 
 
 def _lock(wait: LockWait) -> str:

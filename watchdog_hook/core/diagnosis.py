@@ -88,9 +88,7 @@ def _watchers(case: Case) -> list[str]:
     for facts in case.seen.executors:
         for watcher in facts.watchers:
             child = next((each for each in case.children if each.pid == watcher.pid), None)
-            said = (
-                "none yet" if watcher.event_s is None else f"{watcher.event_s:.0f} s ago"
-            )
+            said = "none yet" if watcher.event_s is None else f"{watcher.event_s:.0f} s ago"
             doing = "" if watcher.silent_s is None else f"; {doing_text(watcher, child)}"
             signs.append(
                 f"last event of the pod watcher of namespace {watcher.namespace}: {said}{doing}"

@@ -107,7 +107,9 @@ def _no_progress(case: Case) -> str:
 def _numbers(facts: ExecutorFacts) -> str:
     waits = (facts.task_queue or 0) + (facts.queued or 0)
     if not waits:
-        return f"{facts.running or 0} tasks run by the books of {facts.name}, and none has ended there"
+        return (
+            f"{facts.running or 0} tasks run by the books of {facts.name}, and none has ended there"
+        )
     room = "" if facts.open_slots is None else f" with {facts.open_slots} slots open"
     return f"{waits} tasks wait in {facts.name}{room}, and none is started"
 
@@ -254,8 +256,8 @@ FIRST = (
         "watcher-silent",
         both(_turns, lambda case: bool(_silent_watchers(case))),
         _watcher_silent,
-        "End that child (and only it): kill -9 its pid; the executor's health check starts a new one with its next"
-        " turn, which begins with a list of all pods. [watchdog_hook] restart_watchers = True does that by itself.\n"
+        "End that child (and only it): kill -9 its pid; the executor's health check starts a new one at its next"
+        " turn, and that one begins with a list of all pods. [watchdog_hook] restart_watchers = True does it.\n"
         "A watch without a read timeout may wait on a dead connection for ever: it has one of 30 s from provider"
         " 8.3 on, unless [kubernetes_executor] kube_client_request_args replaces it (from 10.4 on).\n"
         "[kubernetes_executor] enable_tcp_keepalive, tcp_keep_idle: keep the idle time below the load balancer's"

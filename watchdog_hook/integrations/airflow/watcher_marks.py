@@ -20,7 +20,9 @@ from typing import Any
 from watchdog_hook.core.observed import Watcher
 from watchdog_hook.core.watchers import CONNECT, READ
 
-_SIGN_AT = 0  # it read or connected, or came back from that; an event came; the watch began; 0: no hook
+_SIGN_AT = (
+    0  # it read or connected, or came back from that; an event came; the watch began; 0: no hook
+)
 _DOING = 1
 _TIMEOUT = 2  # of that; NaN: none
 _HEARD_AT = 3  # an event of the API server
@@ -157,7 +159,9 @@ class _Hook:
     def _begin(self, doing: float, sock: Any) -> None:
         try:
             if threading.get_ident() == self._main:
-                timed = sock if hasattr(sock, "gettimeout") else sock.socket  # pyOpenSSL's, of urllib3
+                timed = (
+                    sock if hasattr(sock, "gettimeout") else sock.socket
+                )  # pyOpenSSL's, of urllib3
                 timeout = timed.gettimeout()
                 numbers = self.numbers
                 numbers[_TIMEOUT] = math.nan if timeout is None else timeout
@@ -167,6 +171,9 @@ class _Hook:
             pass
 
     def _end(self) -> None:
-        if threading.get_ident() == self._main:
-            self.numbers[_DOING] = _NOTHING
-            self.numbers[_SIGN_AT] = time.monotonic()
+        try:
+            if threading.get_ident() == self._main:
+                self.numbers[_DOING] = _NOTHING
+                self.numbers[_SIGN_AT] = time.monotonic()
+        except Exception:  # noqa: BLE001, S110 - as above
+            pass

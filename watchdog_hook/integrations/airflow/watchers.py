@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from watchdog_hook.watchdog import Watchdog
 
 LOOK_EVERY = 2.0  # seconds; it costs a few reads of memory while all is well
-_NOT_ENDED = ("zombie", "dead", "tracing-stop")  # gone already; or a person looks at it with a debugger
+_NOT_ENDED = (
+    "zombie",
+    "dead",
+    "tracing-stop",
+)  # gone already; or a person looks at it with a debugger
 _ENDED = "ended"
 
 
@@ -45,7 +49,9 @@ class Watchers:
     def __init__(self, dog: Watchdog) -> None:
         self._dog = dog
         self._kind: type | None = None
-        self._expected: tuple[int, Marks] | None = None  # the thread that starts one now, and its page
+        self._expected: tuple[int, Marks] | None = (
+            None  # the thread that starts one now, and its page
+        )
         self._kept: weakref.WeakKeyDictionary[Any, Kept] = weakref.WeakKeyDictionary()
         self._schedulers: tuple[weakref.ref[Any], ...] = ()
         self._standing: tuple[Standing, ...] = ()
@@ -191,7 +197,10 @@ class Watchers:
                 " as [watchdog_hook] restart_watchers = True would"
             )
         else:
-            action, outcome = "kill -9 later", "waits until the loop turns and its API server answers"
+            action, outcome = (
+                "kill -9 later",
+                "waits until the loop turns and its API server answers",
+            )
         self._dog.say(
             "WARNING",
             "watcher_silent",
