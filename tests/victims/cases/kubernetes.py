@@ -276,8 +276,17 @@ def watcher_silent(stage: Stage) -> None:
 @case("not-watcher-silent--idle")
 def watcher_idle(stage: Stage) -> None:
     """Nothing comes of it, and the watcher has heard nothing either; but it begins its read anew each time."""
+    import time
+
+    from watchdog_hook.core import progress
+
     retries = {"kubernetes_executor.task_publish_max_retries": -1}
     with watched_pods(stage, **retries) as (bench, _, remote):
+        end = time.monotonic() + 13  # more than three read timeouts
+        while time.monotonic() < end:
+            bench.turn()
+            time.sleep(0.05)
+        progress.NO_PROGRESS_AFTER = 3.0
         remote.do("fault", "STATUS", "create", {"status": 403, "message": "exceeded quota: pods"})
         bench.queue("a", "b", "c")
         turn_on(bench)
