@@ -63,6 +63,8 @@ class _Watching:
 
     def process_status(self, line: bytes) -> None:
         """Take an event."""
+        if line == b"sleep\n":
+            time.sleep(77)
         if line == b"fail\n":
             raise TimeoutError("of the watcher itself")
 
@@ -210,6 +212,15 @@ class TestMarks:
         at.watch(timeout=None)
 
         assert at.until(reads).timeout_s is None
+
+    def test_a_pause_between_two_tries_is_seen_with_its_length(self, stage):
+        at = stage()
+        at.watch()
+        at.send(b"sleep\n")
+
+        assert at.until(lambda watcher: watcher.doing == "sleep").timeout_s == 77
+        assert at.later(150) == []
+        assert [event for event, _ in at.later(20)] == ["watcher_silent"]
 
     def test_a_byte_begins_the_read_anew_and_a_line_is_an_event(self, stage):
         at = stage()

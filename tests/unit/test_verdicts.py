@@ -139,7 +139,7 @@ SAYS = {
     "watch": rf"{API} is a watch that waits for its next event",
     "watcher-silent": (
         r"of namespace here \(KubernetesJobWatcher, pid \d+\) shows no sign of life: it is stopped; it has been in"
-        r" one read for \d\d s, with a timeout of 4 s.*; 3 events came .*, the last \d\d s ago; so the executor does"
+        r" one read for \d\d s, with a timeout of 4 s.*; 3 events came .*, the last \d\d s ago; so the"
     ),
 }
 

@@ -67,6 +67,8 @@ def every(step: int, until: int) -> list[float]:
         (replace(READING, timeout_s=None), ASLEEP, NO_READ_TIMEOUT),
         (replace(READING, timeout_s=None), STOPPED, ELSEWHERE),
         (replace(CONNECTING, timeout_s=None), ASLEEP, NO_CONNECT_TIMEOUT),
+        (replace(READING, doing="resolve", timeout_s=None), ASLEEP, NO_CONNECT_TIMEOUT),
+        (replace(READING, doing="sleep", timeout_s=300.0), ASLEEP, 390.0),
         (BUSY, None, ELSEWHERE),
         (replace(BUSY, timeout_s=1.0), None, ELSEWHERE),
         (replace(BUSY, timeout_s=None), None, ELSEWHERE),

@@ -137,11 +137,11 @@ class Watcher:
     namespace: str
     event_s: float | None = None  # since an event of it reached the executor; None: none has yet
     # What it left itself; None where it could not be followed into its process.
-    silent_s: float | None = (
-        None  # since its last sign of life, without the time in which nothing ran
+    silent_s: float | None = None  # since its last sign of life, but for pauses of the process
+    doing: str | None = (
+        None  # since then: "read", "connect", "resolve" or "sleep"; None: none of these
     )
-    doing: str | None = None  # since then: "read" or "connect"; None: neither
-    timeout_s: float | None = None  # of its reads, or of that connecting; None: it has none
+    timeout_s: float | None = None  # of that, or of what it did last; None: it has none
     heard_s: float | None = None  # since the API server sent it an event; None: none has come
     heard: int = 0  # events
     watches: int = 0  # times it has begun its watch

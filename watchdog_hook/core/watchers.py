@@ -12,12 +12,13 @@ READS = 3  # read timeouts without a sign of life: each ends a read, and the nex
 LEAST = 10.0  # seconds; a timeout of one second says more of its owner than of a busy machine
 # Outside of a read, or stopped: three times the timeout that the provider itself gives a read.
 ELSEWHERE = 90.0
-# Without a timeout: kube-apiserver ends each watch within an hour at the latest (min-request-timeout), and
-# the kernel gives up a request for a connection after some two minutes (tcp_syn_retries).
+# Without a timeout: kube-apiserver ends each watch within an hour at the latest (min-request-timeout), the
+# kernel gives up a request for a connection after some two minutes (tcp_syn_retries), and so does a resolver that
+# asks several silent name servers for a name in several domains.
 NO_READ_TIMEOUT = 5400.0
 NO_CONNECT_TIMEOUT = 400.0
 STOPPED = ("stopped", "tracing-stop")
-READ, CONNECT = "read", "connect"
+READ, CONNECT, RESOLVE, SLEEP = "read", "connect", "resolve", "sleep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,8 @@ def limit(watcher: Watcher, child: Child | None = None) -> float:
         return LEAST
     timeout = watcher.timeout_s
     bounded = None if timeout is None else max(LEAST, READS * timeout)
+    if watcher.doing == SLEEP:
+        return ELSEWHERE + (timeout or 0.0)
     if watcher.doing is None:
         # No timer runs here that we know. A handshake with TLS has the one of connecting, and lasts as long.
         return max(ELSEWHERE, bounded or 0.0)
@@ -129,11 +132,16 @@ def doing_text(watcher: Watcher, child: Child | None = None) -> str:
     limited = (
         "no time limit" if watcher.timeout_s is None else f"a timeout of {watcher.timeout_s:.0f} s"
     )
+    lasted = f"for {watcher.silent_s:.0f} s"
     if watcher.doing == READ:
-        return f"{what}it has been in one read for {watcher.silent_s:.0f} s, with {limited}"
+        return f"{what}it has been in one read {lasted}, with {limited}"
     if watcher.doing == CONNECT:
-        return f"{what}it has been connecting for {watcher.silent_s:.0f} s, with {limited}"
-    return f"{what}it has neither read nor connected for {watcher.silent_s:.0f} s"
+        return f"{what}it has been connecting {lasted}, with {limited}"
+    if watcher.doing == RESOLVE:
+        return f"{what}it has waited for the name service {lasted}"
+    if watcher.doing == SLEEP:
+        return f"{what}it has slept {lasted}, of {watcher.timeout_s or 0.0:.0f} s"
+    return f"{what}it has neither read nor connected {lasted}"
 
 
 def heard_text(watcher: Watcher) -> str:

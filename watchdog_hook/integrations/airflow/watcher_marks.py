@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from watchdog_hook.core.observed import Watcher
-from watchdog_hook.core.watchers import CONNECT, READ
+from watchdog_hook.core.watchers import CONNECT, READ, RESOLVE, SLEEP
 
 _SIGN_AT = (
     0  # it read or connected, or came back from that; an event came; the watch began; 0: no hook
@@ -31,8 +31,8 @@ _WATCHES = 5  # times the watch was begun
 _BEGAN_AT = 6  # the process
 _SIZE = 7 * 8
 
-_NOTHING, _READS, _CONNECTS = 0.0, 1.0, 2.0
-_WORDS = {_READS: READ, _CONNECTS: CONNECT}
+_NOTHING, _READS, _CONNECTS, _RESOLVES, _SLEEPS = range(5)
+_WORDS = {_READS: READ, _CONNECTS: CONNECT, _RESOLVES: RESOLVE, _SLEEPS: SLEEP}
 
 
 class Marks:
@@ -76,13 +76,16 @@ def leave(marks: Marks, kind: type) -> None:
 
     `kind` is its class. Its reads are seen where each of them waits for bytes, so that one which trickles, is
     retried by urllib3 or belongs to a new watch counts as what it is, and with the timeout that it really has.
+    So are the pauses between urllib3's retries, which may be long where the server asks for that.
     """
     hook = _Hook(marks.numbers)
     hook.numbers[_BEGAN_AT] = hook.numbers[_SIGN_AT] = time.monotonic()
     hook.numbers[_TIMEOUT] = math.nan
     for owner, name, around in (
-        (socket.SocketIO, "readinto", hook.reading),
-        (socket.socket, "connect", hook.connecting),
+        (socket.SocketIO, "readinto", hook.waiting(_READS, lambda reader, _: _limit(reader._sock))),
+        (socket.socket, "connect", hook.waiting(_CONNECTS, lambda sock, _: _limit(sock))),
+        (socket, "getaddrinfo", hook.waiting(_RESOLVES, lambda *_, **__: None)),
+        (time, "sleep", hook.waiting(_SLEEPS, lambda seconds: seconds)),
         (kind, "_run", hook.counting(_WATCHES)),
         (kind, "process_status", hook.counting(_HEARD, _HEARD_AT)),
         (kind, "process_error", hook.counting(_HEARD, _HEARD_AT)),
@@ -104,33 +107,23 @@ class _Hook:
         """In a child of the watcher's: that one's signs are not the watcher's."""
         self._main = -1
 
-    def reading(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what stands in for `SocketIO.readinto`, through which every answer is read."""
+    def waiting(
+        self, doing: int, limit: Callable[..., float | None]
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Return a wrapper of a method that waits; `limit` gets its arguments, and returns its time limit."""
 
-        @functools.wraps(original)
-        def readinto(reader: Any, buffer: Any) -> Any:
-            self._begin(_READS, getattr(reader, "_sock", None))
-            try:
-                return original(reader, buffer)
-            finally:
-                self._end()
+        def around(original: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(original)
+            def method(*args: Any, **kwargs: Any) -> Any:
+                self._begin(doing, limit, args, kwargs)
+                try:
+                    return original(*args, **kwargs)
+                finally:
+                    self._end()
 
-        return readinto
+            return method
 
-    def connecting(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what stands in for `socket.connect`, once for each address that is tried."""
-
-        @functools.wraps(original)
-        def connect(sock: Any, address: Any) -> Any:
-            if isinstance(address, (str, bytes)):
-                return original(sock, address)  # on this machine: the queue of the executor
-            self._begin(_CONNECTS, sock)
-            try:
-                return original(sock, address)
-            finally:
-                self._end()
-
-        return connect
+        return around
 
     def counting(
         self, counter: int, moment: int = _SIGN_AT
@@ -156,18 +149,16 @@ class _Hook:
             numbers[counter] += 1
             numbers[moment] = numbers[_SIGN_AT] = time.monotonic()
 
-    def _begin(self, doing: float, sock: Any) -> None:
+    def _begin(
+        self, doing: int, limit: Callable[..., float | None], args: Any, kwargs: Any
+    ) -> None:
         try:
             if threading.get_ident() == self._main:
-                timed = (
-                    sock if hasattr(sock, "gettimeout") else sock.socket
-                )  # pyOpenSSL's, of urllib3
-                timeout = timed.gettimeout()
-                numbers = self.numbers
-                numbers[_TIMEOUT] = math.nan if timeout is None else timeout
+                numbers, seconds = self.numbers, limit(*args, **kwargs)
+                numbers[_TIMEOUT] = math.nan if seconds is None else seconds
                 numbers[_DOING] = doing
                 numbers[_SIGN_AT] = time.monotonic()
-        except Exception:  # noqa: BLE001, S110 - as above; such a read counts as none
+        except Exception:  # noqa: BLE001, S110 - as above; such a wait counts as none
             pass
 
     def _end(self) -> None:
@@ -177,3 +168,9 @@ class _Hook:
                 self.numbers[_SIGN_AT] = time.monotonic()
         except Exception:  # noqa: BLE001, S110 - as above
             pass
+
+
+def _limit(sock: Any) -> float | None:
+    timed = sock if hasattr(sock, "gettimeout") else sock.socket  # pyOpenSSL's, of urllib3
+    limit: float | None = timed.gettimeout()
+    return limit
