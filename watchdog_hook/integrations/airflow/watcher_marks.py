@@ -61,7 +61,7 @@ class Marks:
             namespace,
             event_s,
             silent_s=max(0.0, now - sign_at - paused_s),
-            doing=_WORDS.get(numbers[_DOING]),
+            doing=_WORDS.get(int(numbers[_DOING])),
             timeout_s=None if math.isnan(timeout) else timeout,
             heard_s=max(0.0, now - heard_at) if heard_at else None,
             heard=int(numbers[_HEARD]),
