@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,9 +85,9 @@ class Scheduler:
         self.port, self.timeout, self.kind = port, timeout, kind
         self.kube_watchers: dict[str, Any] = {}
 
-    def start(self) -> Any:
-        self.kube_watchers["here"] = self._make_kube_watcher("here")
-        return self.kube_watchers["here"]
+    def start(self, namespace: str = "here") -> Any:
+        self.kube_watchers[namespace] = self._make_kube_watcher(namespace)
+        return self.kube_watchers[namespace]
 
     def _make_kube_watcher(self, namespace: str) -> Any:
         watcher = self.kind(self.port, self.timeout, namespace)
@@ -120,11 +121,13 @@ class Stage:
         self.peers: list[socket.socket] = []
         self.schedulers: list[Scheduler] = []
 
-    def watch(self, timeout: float | None = 25.0, kind: Any = Watching) -> Scheduler:
+    def watch(
+        self, timeout: float | None = 25.0, kind: Any = Watching, namespace: str = "here"
+    ) -> Scheduler:
         """Start a watcher, and return once it has connected."""
         scheduler = Scheduler(self.server.getsockname()[1], timeout, kind)
         self.schedulers.append(scheduler)
-        scheduler.start()
+        scheduler.start(namespace)
         self.accept()
         return scheduler
 
@@ -137,7 +140,7 @@ class Stage:
     def now(self) -> Watcher:
         """Return what the parent knows of the watcher at this moment."""
         self.clock.jump(time.monotonic() - self.clock.now())
-        (found,) = self.watchers.of(_Executor(self.schedulers[-1]), None)
+        (found,) = self.watchers.of(_Executor(self.schedulers[-1]))
         return found
 
     def until(self, condition: Callable[[Watcher], object]) -> Watcher:
@@ -369,6 +372,23 @@ class TestSilence:
 
         assert at.later(5000) == []
         assert [event for event, _ in at.later(1000)] == ["watcher_silent"]
+
+    @pytest.mark.parametrize(
+        ("namespace", "where", "told"),
+        [("here", "here", True), ("here", "there", False), ("ALL_NAMESPACES", "there", True)],
+    )
+    def test_a_pod_that_was_made_and_not_heard_of_shortens_that(
+        self, stage, namespace, where, told
+    ):
+        at = stage()
+        scheduler = at.watch(timeout=None, namespace=namespace)
+        at.send(b"an event\n")
+        at.until(lambda watcher: reads(watcher) and watcher.heard == 1)
+        recovery = SimpleNamespace(events={}, made={where: at.clock.now() + 1})
+        at.dog.host.kubernetes = SimpleNamespace(of={scheduler: recovery}.get)
+
+        assert at.later(80) == []
+        assert [event for event, _ in at.later(20)] == ["watcher_silent"] * told
 
     def test_time_in_which_nothing_ran_is_no_silence(self, stage):
         at = stage()

@@ -48,13 +48,13 @@ def test_a_watcher_that_is_gone_is_said_to_be():
     ("watcher", "child", "said"),
     [
         (
-            Watcher(812, "here", 12.4, 3.0, "read", 30.0, 12.5, 4, 7, 200.0),
+            Watcher(812, "here", 12.4, 3.0, "read", 30.0, 12.5, 4, watches=7, age_s=200.0),
             WATCHER,
             "pid 812, sleeping; its last pod event came 12 s ago; 4 events came from the API server, the last 12 s"
             " ago; it has been in one read for 3 s, with a timeout of 30 s; watch begun 7 times in 200 s",
         ),
         (
-            Watcher(812, "here", None, 95.0, "read", None, 95.0, 1, 1, 200.0),
+            Watcher(812, "here", None, 95.0, "read", None, 95.0, 1, watches=1, age_s=200.0),
             replace(WATCHER, state="stopped"),
             "pid 812, stopped; 1 event came from the API server, the last 95 s ago; it is stopped; it has been"
             " in one read for 95 s, with no time limit; watch begun 1 times in 200 s",

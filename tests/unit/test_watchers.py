@@ -22,6 +22,7 @@ from watchdog_hook.core.watchers import (
 )
 
 READING = Watcher(812, "here", silent_s=0.0, doing="read", timeout_s=30.0)
+UNTIMED = replace(READING, timeout_s=None)
 CONNECTING = replace(READING, doing="connect")
 BUSY = replace(READING, doing=None)
 ASLEEP = Child(812, "KubernetesJobWatcher", "sleeping", 500.0, threads=1, waits="recvfrom")
@@ -63,9 +64,13 @@ def every(step: int, until: int) -> list[float]:
         (replace(READING, timeout_s=2.0), None, LEAST),
         (replace(READING, timeout_s=600.0), STOPPED, 1800.0),
         (CONNECTING, None, 90.0),
-        (replace(READING, timeout_s=None), None, NO_READ_TIMEOUT),
-        (replace(READING, timeout_s=None), ASLEEP, NO_READ_TIMEOUT),
-        (replace(READING, timeout_s=None), STOPPED, ELSEWHERE),
+        (UNTIMED, None, NO_READ_TIMEOUT),
+        (UNTIMED, ASLEEP, NO_READ_TIMEOUT),
+        (UNTIMED, STOPPED, ELSEWHERE),
+        (replace(UNTIMED, silent_s=700.0, missed_s=80.0, heard=3), ASLEEP, 710.0),
+        (replace(UNTIMED, silent_s=60.0, missed_s=80.0, heard=3), ASLEEP, ELSEWHERE),
+        (replace(UNTIMED, silent_s=700.0, missed_s=80.0), ASLEEP, NO_READ_TIMEOUT),
+        (replace(READING, silent_s=70.0, missed_s=400.0, heard=3), ASLEEP, 90.0),
         (replace(CONNECTING, timeout_s=None), ASLEEP, NO_CONNECT_TIMEOUT),
         (replace(READING, doing="resolve", timeout_s=None), ASLEEP, NO_CONNECT_TIMEOUT),
         (replace(READING, doing="sleep", timeout_s=300.0), ASLEEP, 390.0),

@@ -144,6 +144,8 @@ class Watcher:
     timeout_s: float | None = None  # of that, or of what it did last; None: it has none
     heard_s: float | None = None  # since the API server sent it an event; None: none has come
     heard: int = 0  # events
+    # Since the executor made a pod of which no event has come; None: none was made, or one has come.
+    missed_s: float | None = None
     watches: int = 0  # times it has begun its watch
     age_s: float | None = None  # since it was started
 

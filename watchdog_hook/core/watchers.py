@@ -113,6 +113,9 @@ def limit(watcher: Watcher, child: Child | None = None) -> float:
         return bounded
     if child is not None and child.state in STOPPED:
         return ELSEWHERE
+    if watcher.doing == READ and watcher.heard and watcher.missed_s is not None:
+        # A pod that was made is an event at once, and before there were some: it need not wait any longer.
+        return ELSEWHERE + max(0.0, (watcher.silent_s or 0.0) - watcher.missed_s)
     return NO_READ_TIMEOUT if watcher.doing == READ else NO_CONNECT_TIMEOUT
 
 
@@ -149,7 +152,12 @@ def heard_text(watcher: Watcher) -> str:
     if watcher.heard_s is None:
         return "no event has come from the API server"
     events = "1 event" if watcher.heard == 1 else f"{watcher.heard} events"
-    return f"{events} came from the API server, the last {watcher.heard_s:.0f} s ago"
+    missed = (
+        ""
+        if watcher.missed_s is None
+        else f", and none of a pod that was made {watcher.missed_s:.0f} s ago"
+    )
+    return f"{events} came from the API server, the last {watcher.heard_s:.0f} s ago{missed}"
 
 
 def facts_of(look: Look) -> dict[str, object]:
@@ -165,5 +173,6 @@ def facts_of(look: Look) -> dict[str, object]:
         "never_wakes": True if child and child.never_wakes else None,
         "last_event_s": "none" if watcher.heard_s is None else watcher.heard_s,
         "events": watcher.heard,
+        "missed_s": watcher.missed_s,
         "watches": watcher.watches,
     }

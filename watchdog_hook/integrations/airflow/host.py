@@ -68,15 +68,12 @@ class AirflowHost(Host):
             running=_count(executor, "running"),
             open_slots=_open_slots(executor),
         )
-        events = None
         for recovery in self.kubernetes.recoveries if self.kubernetes else ():
             if recovery.executor is executor:
                 waiting, oldest = recovery.facts()
                 facts = replace(facts, task_queue=waiting, oldest_s=oldest)
-                events = recovery.events
-        if self.watchers is None:
-            return facts
-        return replace(facts, watchers=self.watchers.of(executor, events))
+        watchers = self.watchers.of(executor) if self.watchers else ()
+        return replace(facts, watchers=watchers)
 
     def named(self, descriptor: Descriptor) -> str | None:
         """Return which of Airflow's own servers a connection leads to."""

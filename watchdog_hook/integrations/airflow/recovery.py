@@ -48,6 +48,7 @@ class Recovery:
         self._rest_until = 0.0
         self._held: list[tuple[Any, Any]] = []
         self.events: dict[str, float] = {}  # by namespace, when its watcher's last one came
+        self.made: dict[str, float] = {}  # by namespace, when the last pod was created there
         self.finished = FinishedPods(calls, executor)
         self._answers = 0  # the server's, when the present attempt began
         self._follow_queue(executor.task_queue)
@@ -306,7 +307,7 @@ class Recovery:
         kept = attempt is not None and attempt.name and attempt.namespace == namespace
         metadata["name"] = name = attempt.name if attempt is not None and kept else fresh
         try:
-            return create(*args, **kwargs)
+            return self._made(create(*args, **kwargs), namespace)
         except StuckApiCall as error:
             raise OutcomeUnknown(error, name, namespace) from error
         except ApiException as error:
@@ -323,9 +324,13 @@ class Recovery:
                 raise
         metadata["name"] = fresh
         try:
-            return create(*args, **kwargs)
+            return self._made(create(*args, **kwargs), namespace)
         except StuckApiCall as error:
             raise OutcomeUnknown(error, fresh, namespace) from error
+
+    def _made(self, pod: Any, namespace: str) -> Any:
+        self.made[namespace] = self._dog.now
+        return pod
 
     def answer_to_conflict(
         self, conflict: Exception, name: str, namespace: str, metadata: dict[str, Any]

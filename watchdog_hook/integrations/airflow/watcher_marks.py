@@ -15,10 +15,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from watchdog_hook.core.observed import Watcher
 from watchdog_hook.core.watchers import CONNECT, READ, RESOLVE, SLEEP
+
+if TYPE_CHECKING:
+    from watchdog_hook.core.observed import Watcher
 
 _SIGN_AT = (
     0  # it read or connected, or came back from that; an event came; the watch began; 0: no hook
@@ -30,6 +33,7 @@ _HEARD = 4  # events so far
 _WATCHES = 5  # times the watch was begun
 _BEGAN_AT = 6  # the process
 _SIZE = 7 * 8
+_TRIES = 5  # to read it while it is not being written
 
 _NOTHING, _READS, _CONNECTS, _RESOLVES, _SLEEPS = range(5)
 _WORDS = {_READS: READ, _CONNECTS: CONNECT, _RESOLVES: RESOLVE, _SLEEPS: SLEEP}
@@ -47,21 +51,26 @@ class Marks:
         """Moment of the last sign of life; 0: the hook is not in that process, as with the start method spawn."""
         return self.numbers[_SIGN_AT]
 
-    def watcher(
-        self, pid: int | None, namespace: str, event_s: float | None, now: float, paused_s: float
-    ) -> Watcher:
-        """Return what is known of it now. `paused_s`: of the time since `sign_at`, in which nothing ran."""
+    @property
+    def heard_at(self) -> float:
+        """Moment of the last event of the API server; 0: none has come."""
+        return self.numbers[_HEARD_AT]
+
+    def added_to(self, watcher: Watcher, now: float, paused_s: float) -> Watcher:
+        """Return it with what it has left. `paused_s`: of the time since `sign_at`, in which nothing ran."""
         numbers = self.numbers
-        sign_at = numbers[_SIGN_AT]
+        for _ in range(_TRIES):
+            # What it does before the time limit of that: they are written the other way round.
+            sign_at, doing, timeout = numbers[_SIGN_AT], numbers[_DOING], numbers[_TIMEOUT]
+            heard_at = numbers[_HEARD_AT]
+            if numbers[_SIGN_AT] == sign_at:
+                break
         if not sign_at:
-            return Watcher(pid, namespace, event_s)
-        timeout, heard_at = numbers[_TIMEOUT], numbers[_HEARD_AT]
-        return Watcher(
-            pid,
-            namespace,
-            event_s,
+            return watcher
+        return replace(
+            watcher,
             silent_s=max(0.0, now - sign_at - paused_s),
-            doing=_WORDS.get(int(numbers[_DOING])),
+            doing=_WORDS.get(int(doing)),
             timeout_s=None if math.isnan(timeout) else timeout,
             heard_s=max(0.0, now - heard_at) if heard_at else None,
             heard=int(numbers[_HEARD]),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from watchdog_hook.actions import end_child
@@ -32,6 +32,7 @@ _NOT_ENDED = (
     "tracing-stop",
 )  # gone already; or a person looks at it with a debugger
 _ENDED = "ended"
+ALL_NAMESPACES = "ALL_NAMESPACES"  # the provider's own word for a watcher of the whole cluster
 
 
 @dataclass
@@ -102,21 +103,33 @@ class Watchers:
 
     # --- for the watchdog's thread --------------------------------------------------------------
 
-    def of(self, executor: Any, events: dict[str, float] | None) -> tuple[Watcher, ...]:
-        """Return an executor's watchers. `events`: by namespace, when one reached the executor."""
+    def of(self, executor: Any) -> tuple[Watcher, ...]:
+        """Return an executor's watchers."""
         scheduler = getattr(executor, "kube_scheduler", None)
         return tuple(
-            self._watcher(process, str(namespace), (events or {}).get(namespace))
+            self._watcher(scheduler, process, namespace)
             for namespace, process in _processes(scheduler).items()
         )
 
-    def _watcher(self, process: Any, namespace: str, event_at: float | None = None) -> Watcher:
-        dog, pid, kept = self._dog, _pid(process), self._kept.get(process)
+    def _watcher(self, scheduler: Any, process: Any, namespace: str) -> Watcher:
+        dog, kept = self._dog, self._kept.get(process)
+        executors = getattr(dog.host, "kubernetes", None)  # None while we only observe
+        recovery = executors.of(scheduler) if executors else None
+        event_at = recovery.events.get(namespace) if recovery else None
         event_s = None if event_at is None else dog.now - event_at
+        watcher = Watcher(_pid(process), namespace, event_s)
         if kept is None:
-            return Watcher(pid, namespace, event_s)
-        paused = dog.paused_since(kept.marks.sign_at)
-        return kept.marks.watcher(pid, namespace, event_s, dog.now, paused)
+            return watcher
+        marks = kept.marks
+        watcher = marks.added_to(watcher, dog.now, dog.paused_since(marks.sign_at))
+        made = dict(recovery.made) if recovery else {}
+        made_at = made.get(namespace, 0.0)
+        if namespace == ALL_NAMESPACES:
+            made_at = max(made.values(), default=0.0)
+        if made_at <= marks.heard_at:
+            return watcher
+        missed_s = dog.now - made_at - dog.paused_since(made_at)
+        return replace(watcher, missed_s=max(0.0, missed_s))
 
     def tick(self, now: float) -> None:
         """Look at each watcher, every two seconds; not while the executors end, who end their watchers."""
@@ -150,7 +163,7 @@ class Watchers:
                 if kept is None or pid is None or not kept.marks.sign_at:
                     continue
                 mark = kept.marks.sign_at
-                watcher = self._watcher(process, str(namespace))
+                watcher = self._watcher(scheduler, process, namespace)
                 child, gone = None, False
                 if (watcher.silent_s or 0.0) >= watchers.LEAST:
                     child = family.one(pid)
