@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -481,6 +482,20 @@ class TestEnding:
 
         assert facts["action"] == "kill -9"
         _wait_for_state(watcher.pid, "zombie")
+
+    def test_one_that_a_debugger_holds_waits(self, stage, monkeypatch):
+        at = stage(restart_watchers=True)
+        watcher = at.watch().kube_watchers["here"]
+        at.until(reads)
+        one = family.one
+        monkeypatch.setattr(family, "one", lambda pid: replace(one(pid), state="tracing-stop"))
+        ((_, facts),) = at.later()
+        assert facts["action"] == "kill -9 later"
+        assert watcher.is_alive()
+        monkeypatch.undo()
+        ((_, facts),) = at.later(of_airflow.LOOK_EVERY)
+
+        assert facts["action"] == "kill -9"
 
     @pytest.mark.parametrize("what", ["another start time", "no start time", "another holder"])
     def test_any_other_process_than_the_one_meant_is_left_alone(self, stage, monkeypatch, what):

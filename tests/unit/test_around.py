@@ -51,19 +51,19 @@ def test_a_watcher_that_is_gone_is_said_to_be():
             Watcher(812, "here", 12.4, 3.0, "read", 30.0, 12.5, 4, watches=7, age_s=200.0),
             WATCHER,
             "pid 812, sleeping; its last pod event came 12 s ago; 4 events came from the API server, the last 12 s"
-            " ago; it has been in one read for 3 s, with a timeout of 30 s; watch begun 7 times in 200 s",
+            " ago; it has been in one read for 3 s, with a timeout of 30 s; watches begun in 200 s: 7",
         ),
         (
             Watcher(812, "here", None, 95.0, "read", None, 95.0, 1, watches=1, age_s=200.0),
             replace(WATCHER, state="stopped"),
             "pid 812, stopped; 1 event came from the API server, the last 95 s ago; it is stopped; it has been"
-            " in one read for 95 s, with no time limit; watch begun 1 times in 200 s",
+            " in one read for 95 s, with no time limit; watches begun in 200 s: 1",
         ),
         (
             Watcher(812, "here", None, 40.0, age_s=40.0),
             replace(WATCHER, never_wakes=True),
             "pid 812, sleeping; no event has come from the API server; it waits for a lock that was held at its"
-            " fork, and can never wake; it has neither read nor connected for 40 s; watch begun 0 times in 40 s",
+            " fork, and can never wake; it has neither read nor connected for 40 s; watches begun in 40 s: 0",
         ),
     ],
 )

@@ -72,7 +72,7 @@ def _watchers(facts: ExecutorFacts, process: ProcessFacts | None) -> Iterator[st
             said.append("no pod has ended by it yet")
         if watcher.silent_s is not None:
             said += [heard_text(watcher), doing_text(watcher, child)]
-            said.append(f"watch begun {watcher.watches} times in {watcher.age_s or 0.0:.0f} s")
+            said.append(f"watches begun in {watcher.age_s or 0.0:.0f} s: {watcher.watches}")
         yield f"Pod watcher of namespace {watcher.namespace}: {'; '.join(said)}"
 
 

@@ -26,11 +26,8 @@ if TYPE_CHECKING:
     from watchdog_hook.watchdog import Watchdog
 
 LOOK_EVERY = 2.0  # seconds; it costs a few reads of memory while all is well
-_NOT_ENDED = (
-    "zombie",
-    "dead",
-    "tracing-stop",
-)  # gone already; or a person looks at it with a debugger
+_GONE = ("zombie", "dead")
+_HELD = "tracing-stop"  # by a debugger: somebody looks at it
 _ENDED = "ended"
 ALL_NAMESPACES = "ALL_NAMESPACES"  # the provider's own word for a watcher of the whole cluster
 
@@ -50,9 +47,8 @@ class Watchers:
     def __init__(self, dog: Watchdog) -> None:
         self._dog = dog
         self._kind: type | None = None
-        self._expected: tuple[int, Marks] | None = (
-            None  # the thread that starts one now, and its page
-        )
+        # The thread that starts one now, and its page.
+        self._expected: tuple[int, Marks] | None = None
         self._kept: weakref.WeakKeyDictionary[Any, Kept] = weakref.WeakKeyDictionary()
         self._schedulers: tuple[weakref.ref[Any], ...] = ()
         self._standing: tuple[Standing, ...] = ()
@@ -149,7 +145,8 @@ class Watchers:
         for key, (look, scheduler, process, kept) in found.items():
             if key not in told or look.gone:
                 continue
-            ends = kept.done is None and self._may_end()
+            held = look.child is not None and look.child.state == _HELD
+            ends = kept.done is None and not held and self._may_end()
             if ends:
                 kept.done = self._end(look, scheduler, process, kept)
             if ends or key in new:
@@ -167,7 +164,7 @@ class Watchers:
                 child, gone = None, False
                 if (watcher.silent_s or 0.0) >= watchers.LEAST:
                     child = family.one(pid)
-                    gone = child is None or child.state in ("zombie", "dead")
+                    gone = child is None or child.state in _GONE
                 look = Look(f"{id(scheduler)} {namespace}", pid, mark, watcher, child, gone)
                 found.append((look, scheduler, process, kept))
         return found
@@ -189,7 +186,7 @@ class Watchers:
                 and kept.started is not None
                 and stat.started == kept.started
                 and child is not None
-                and child.state not in _NOT_ENDED
+                and child.state not in (*_GONE, _HELD)
                 and kept.marks.sign_at == look.mark
             )
 
@@ -210,10 +207,8 @@ class Watchers:
                 " as [watchdog_hook] restart_watchers = True would"
             )
         else:
-            action, outcome = (
-                "kill -9 later",
-                "waits until the loop turns and its API server answers",
-            )
+            action = "kill -9 later"
+            outcome = "waits until the loop turns, its API server answers and no debugger holds it"
         self._dog.say(
             "WARNING",
             "watcher_silent",
