@@ -67,6 +67,8 @@ class _Watching:
         """Take an event."""
         if line == b"sleep\n":
             time.sleep(77)
+        if line == b"wait\n":
+            os.read(os.pipe()[0], 1)  # as for the lock of a log handler
         if line == b"fail\n":
             raise TimeoutError("of the watcher itself")
 
@@ -225,6 +227,16 @@ class TestMarks:
         assert at.until(lambda watcher: watcher.doing == "sleep").timeout_s == 77
         assert at.later(150) == []
         assert [event for event, _ in at.later(20)] == ["watcher_silent"]
+
+    def test_a_wait_that_is_neither_is_not_taken_for_the_read_before(self, stage):
+        at = stage()
+        at.watch()
+        at.send(b"wait\n")
+        found = at.until(lambda watcher: watcher.heard == 1 and watcher.silent_s > 0.2)
+
+        assert found.doing is None
+        assert [event for event, _ in at.later(95)] == ["watcher_silent"]
+        assert at.said[0][1]["doing"] == "neither reads nor connects"
 
     def test_a_byte_begins_the_read_anew_and_a_line_is_an_event(self, stage):
         at = stage()

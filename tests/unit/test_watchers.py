@@ -110,6 +110,7 @@ def test_nobody_is_silent_at_the_first_look_at_a_sign():
     after = looks(READING, 5000.0, mark=1.0) + looks(READING, 5002.0, 5004.0, mark=5001.0)
 
     assert told(*before, *after) == []
+    assert told(*looks(READING, 5000.0)) == []
 
 
 def test_a_watcher_that_was_not_followed_is_not_judged():
