@@ -74,7 +74,7 @@ def test_an_idle_watch_and_one_whose_server_is_silent_are_no_silent_watchers(
     ordeal.wait_for_pods(timeout=120)
     so_far = watches(api)
     # Its read timeout ends each of them, and it begins anew.
-    scheduler.wait_for(lambda: watches(api) >= so_far + (1 if FORCED else 8), 120, "more watches")
+    scheduler.wait_for(lambda: watches(api) >= so_far + (1 if FORCED else 6), 120, "more watches")
     trap = api.set_fault(Fault.REQUEST, on="watch")
     trap.wait(1 if FORCED else 5, timeout=120)
     trap.clear()
@@ -164,3 +164,27 @@ def test_a_watch_without_a_timeout_that_misses_a_pod_is_ended(start: Start, api:
     scheduler.wait_event("watcher_back")
     finished_pods_are_deleted(scheduler, api)
     ordeal.check()
+
+
+def test_where_processes_are_spawned_it_is_as_before(start: Start, api: KubeApi):
+    """Nothing is left in memory that both have, so nothing is known; and nothing breaks."""
+    spawns = (
+        f"import multiprocessing\n\nmultiprocessing.set_start_method('spawn', force=True)\n{HOOK}"
+    )
+    scheduler = start(
+        {**read_timeout(2), "watchdog_hook.restart_watchers": True}, local_settings=spawns
+    )
+    ordeal = Ordeal(scheduler, api)
+    dag = ordeal.release()
+    ordeal.wait_for_pods(timeout=120)
+
+    watcher = watcher_of(scheduler, api)
+    watcher.suspend()
+    end = time.monotonic() + 16
+    scheduler.wait_for(lambda: time.monotonic() > end, 30, "nothing")
+    watcher.resume()
+    ordeal.finish(dag)
+    finished_pods_are_deleted(scheduler, api)
+    ordeal.check()
+
+    assert [event.name for event in scheduler.events()] == ["armed"]
