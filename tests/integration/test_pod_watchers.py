@@ -20,7 +20,6 @@ from watchdog_hook.evidence import family
 from watchdog_hook.integrations.airflow import watchers as of_airflow
 from watchdog_hook.integrations.airflow.watcher_marks import Marks, leave
 from watchdog_hook.integrations.airflow.watchers import Watchers
-from watchdog_hook.integrations.patch import Patches
 from watchdog_hook.testing import ManualClock
 
 if TYPE_CHECKING:
@@ -116,9 +115,6 @@ class Stage:
         self.dog.say = lambda _, event, **facts: self.said.append((event, facts))  # type: ignore[method-assign]
         self.watchers = Watchers(self.dog)
         self.watchers._kind = Watching
-        self.patches = Patches(self.dog.fail)
-        self.patches.wrap(Scheduler, "_make_kube_watcher", self.watchers._make)
-        self.dog.on_forget(self.patches.quiet)
         self.dog.on_forget(self.watchers.forget)
         fork.watch(self.dog)
         self.peers: list[socket.socket] = []
@@ -128,10 +124,18 @@ class Stage:
         self, timeout: float | None = 25.0, kind: Any = Watching, namespace: str = "here"
     ) -> Scheduler:
         """Start a watcher, and return once it has connected."""
-        scheduler = Scheduler(self.server.getsockname()[1], timeout, kind)
-        self.schedulers.append(scheduler)
+        scheduler = self.scheduler(timeout, kind)
         scheduler.start(namespace)
         self.accept()
+        return scheduler
+
+    def scheduler(self, timeout: float | None = 25.0, kind: Any = Watching) -> Scheduler:
+        """Return one whose watchers are followed."""
+        scheduler = Scheduler(self.server.getsockname()[1], timeout, kind)
+        self.schedulers.append(scheduler)
+        make: Any = scheduler._make_kube_watcher
+        follow: Any = lambda namespace: self.watchers._make(make, scheduler, (namespace,), {})  # noqa: E731
+        scheduler._make_kube_watcher = follow  # type: ignore[method-assign]
         return scheduler
 
     def accept(self) -> None:
@@ -169,7 +173,6 @@ class Stage:
         return self.said
 
     def close(self) -> None:
-        self.patches.remove()
         fork._watched.discard(self.dog)
         for scheduler in self.schedulers:
             for process in scheduler.kube_watchers.values():
@@ -449,8 +452,7 @@ class TestEnding:
         held = threading.Lock()
         monkeypatch.setattr(Watching, "run", lambda _: held.acquire())
         at = stage(restart_watchers=True)
-        scheduler = Scheduler(at.server.getsockname()[1], 25.0)
-        at.schedulers.append(scheduler)
+        scheduler = at.scheduler()
         with held:
             stuck = scheduler.start()
             end = time.monotonic() + 30
