@@ -390,17 +390,24 @@ class TestSilence:
         assert [event for event, _ in at.later(1000)] == ["watcher_silent"]
 
     @pytest.mark.parametrize(
-        ("namespace", "where", "told"),
-        [("here", "here", True), ("here", "there", False), ("ALL_NAMESPACES", "there", True)],
+        ("namespace", "where", "asked", "told"),
+        [
+            ("here", "here", 0.5, True),
+            ("here", "here", -60.0, False),  # its event came before the answer did
+            ("here", "there", 0.5, False),
+            ("ALL_NAMESPACES", "there", 0.5, True),
+        ],
     )
     def test_a_pod_that_was_made_and_not_heard_of_shortens_that(
-        self, stage, namespace, where, told
+        self, stage, namespace, where, asked, told
     ):
         at = stage()
         scheduler = at.watch(timeout=None, namespace=namespace)
         at.send(b"an event\n")
         at.until(lambda watcher: reads(watcher) and watcher.heard == 1)
-        recovery = SimpleNamespace(events={}, made={where: at.clock.now() + 1})
+        recovery = SimpleNamespace(
+            events={}, made={where: (at.clock.now() + asked, at.clock.now() + 1)}
+        )
         at.dog.host.kubernetes = SimpleNamespace(of={scheduler: recovery}.get)
 
         assert at.later(80) == []

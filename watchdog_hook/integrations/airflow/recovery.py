@@ -48,7 +48,8 @@ class Recovery:
         self._rest_until = 0.0
         self._held: list[tuple[Any, Any]] = []
         self.events: dict[str, float] = {}  # by namespace, when its watcher's last one came
-        self.made: dict[str, float] = {}  # by namespace, when the last pod was created there
+        # By namespace, when the last pod was asked for and when that was answered: its event may come between.
+        self.made: dict[str, tuple[float, float]] = {}
         self.finished = FinishedPods(calls, executor)
         self._answers = 0  # the server's, when the present attempt began
         self._follow_queue(executor.task_queue)
@@ -307,7 +308,7 @@ class Recovery:
         kept = attempt is not None and attempt.name and attempt.namespace == namespace
         metadata["name"] = name = attempt.name if attempt is not None and kept else fresh
         try:
-            return self._made(create(*args, **kwargs), namespace)
+            return self._make(create, args, kwargs, namespace)
         except StuckApiCall as error:
             raise OutcomeUnknown(error, name, namespace) from error
         except ApiException as error:
@@ -324,12 +325,14 @@ class Recovery:
                 raise
         metadata["name"] = fresh
         try:
-            return self._made(create(*args, **kwargs), namespace)
+            return self._make(create, args, kwargs, namespace)
         except StuckApiCall as error:
             raise OutcomeUnknown(error, fresh, namespace) from error
 
-    def _made(self, pod: Any, namespace: str) -> Any:
-        self.made[namespace] = self._dog.now
+    def _make(self, create: Callable[..., Any], args: Any, kwargs: Any, namespace: str) -> Any:
+        asked = self._dog.now
+        pod = create(*args, **kwargs)
+        self.made[namespace] = asked, self._dog.now
         return pod
 
     def answer_to_conflict(

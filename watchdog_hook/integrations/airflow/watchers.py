@@ -119,10 +119,10 @@ class Watchers:
         marks = kept.marks
         watcher = marks.added_to(watcher, dog.now, dog.paused_since(marks.sign_at))
         made = dict(recovery.made) if recovery else {}
-        made_at = made.get(namespace, 0.0)
+        asked_at, made_at = made.get(namespace, (0.0, 0.0))
         if namespace == ALL_NAMESPACES:
-            made_at = max(made.values(), default=0.0)
-        if made_at <= marks.heard_at:
+            asked_at, made_at = max(made.values(), default=(0.0, 0.0))
+        if asked_at <= marks.heard_at:
             return watcher
         missed_s = dog.now - made_at - dog.paused_since(made_at)
         return replace(watcher, missed_s=max(0.0, missed_s))
