@@ -111,6 +111,13 @@ class Config:
         unit="s",
         example="10,60",
     )
+    restart_watchers: bool = knob(
+        False,
+        "End a process of the KubernetesExecutor that watches pods (KubernetesJobWatcher) once it has shown "
+        "no sign of life for three times its read timeout, or can never wake; the executor starts a new one. "
+        "Not with interrupt = off.",
+        FLAG,
+    )
     incident_dir: str | None = knob(
         None,
         "Directory of the incident files.",

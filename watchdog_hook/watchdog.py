@@ -645,6 +645,11 @@ class Watchdog:
         self._clock.wait(seconds)
 
     @property
+    def stalled(self) -> bool:
+        """Tell whether the loop is silent for long, or was when last looked at."""
+        return self._episode is not None
+
+    @property
     def now(self) -> float:
         """Monotonic seconds of this watchdog's clock."""
         return float(self._now())

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from watchdog_hook.core.around import lines
 from watchdog_hook.core.model import Frame
 from watchdog_hook.core.observed import (
@@ -29,7 +33,7 @@ def test_an_executor_is_shown_in_numbers_with_its_watcher():
 
     assert lines(seen)[:2] == [
         " KubernetesExecutor: 0 queued, 7 running, 25 slots open, 3 waiting for a pod (the oldest for 42 s)",
-        " Pod watchers: namespace here (pid 812, sleeping; its last pod event came 12 s ago)",
+        " Pod watcher of namespace here: pid 812, sleeping; its last pod event came 12 s ago",
     ]
 
 
@@ -38,6 +42,36 @@ def test_a_watcher_that_is_gone_is_said_to_be():
 
     (_, watchers, *_) = lines(Observed(executors=(facts,), process=ProcessFacts()))
     assert "pid 9, not running" in watchers
+
+
+@pytest.mark.parametrize(
+    ("watcher", "child", "said"),
+    [
+        (
+            Watcher(812, "here", 12.4, 3.0, "read", 30.0, 12.5, 4, watches=7, age_s=200.0),
+            WATCHER,
+            "pid 812, sleeping; its last pod event came 12 s ago; 4 events came from the API server, the last 12 s"
+            " ago; it has been in one read for 3 s, with a timeout of 30 s; watches begun in 200 s: 7",
+        ),
+        (
+            Watcher(812, "here", None, 95.0, "read", None, 95.0, 1, watches=1, age_s=200.0),
+            replace(WATCHER, state="stopped"),
+            "pid 812, stopped; 1 event came from the API server, the last 95 s ago; it is stopped; it has been"
+            " in one read for 95 s, with no time limit; watches begun in 200 s: 1",
+        ),
+        (
+            Watcher(812, "here", None, 40.0, age_s=40.0),
+            replace(WATCHER, never_wakes=True),
+            "pid 812, sleeping; no event has come from the API server; it waits for a lock that was held at its"
+            " fork, and can never wake; it has neither read nor connected for 40 s; watches begun in 40 s: 0",
+        ),
+    ],
+)
+def test_what_a_watcher_has_left_itself_is_said(watcher, child, said):
+    facts = ExecutorFacts("KubernetesExecutor", watchers=(watcher,))
+    seen = Observed(executors=(facts,), process=ProcessFacts(children=(child,)))
+
+    assert lines(seen)[1] == f" Pod watcher of namespace here: {said}"
 
 
 def test_the_child_that_can_never_wake_stands_first():

@@ -32,7 +32,11 @@ NO_RECORDING: dict[str, str] = {}
 NO_TWIN = {"unknown": "it is what is left where no other rule fits: nothing comes near it"}
 
 # What fits as well, and is shown beside the verdict.
-BESIDE = {"shutdown": ["child-process"], "throttled-processor": ["processor-loop"]}
+BESIDE = {
+    "shutdown": ["child-process"],
+    "throttled-processor": ["processor-loop"],
+    "watcher-silent": ["no-progress"],
+}
 
 API = r"GET /api/v1/namespaces/\{namespace\}/pods to 127\.0\.0\.1:6443"
 EMPTY: tuple[Any, ...] = (None, [], "")
@@ -136,6 +140,10 @@ SAYS = {
     # This client reads the body after the one place through which its calls go, and so outside of the book.
     "watch--kubernetes-37": r"a call to 127\.0\.0\.1:6443 is a watch that waits for its next event",
     "watch": rf"{API} is a watch that waits for its next event",
+    "watcher-silent": (
+        r"of namespace here \(KubernetesJobWatcher, pid \d+\) shows no sign of life: it is stopped; it has been in"
+        r" one read for \d\d s, with a timeout of 4 s.*; 3 events came .*, the last \d\d s ago; so the"
+    ),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from watchdog_hook.core.text import WIDTH, clean, frame_text
+from watchdog_hook.core.watchers import doing_text, heard_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ def lines(seen: Observed) -> list[str]:
     """Return one line for each fact; nothing for what was not seen."""
     found = [
         *(_executor(facts) for facts in seen.executors),
-        *(_watcher(facts, seen.process) for facts in seen.executors if facts.watchers),
+        *(line for facts in seen.executors for line in _watchers(facts, seen.process)),
         *(_lock(wait) for wait in seen.locks[:_LOCKS_SHOWN]),
     ]
     children: list[str] = []
@@ -57,21 +58,22 @@ def _executor(facts: ExecutorFacts) -> str:
     return f"{facts.name}: {shown or 'no numbers'}{oldest}"
 
 
-def _watcher(facts: ExecutorFacts, process: ProcessFacts | None) -> str:
+def _watchers(facts: ExecutorFacts, process: ProcessFacts | None) -> Iterator[str]:
     children = {child.pid: child for child in process.children} if process else {}
-    shown = []
     for watcher in facts.watchers:
         child = children.get(watcher.pid) if watcher.pid is not None else None
         state = f"pid {watcher.pid}, {child.state}" if child else f"pid {watcher.pid}, not running"
         if process is None or watcher.pid is None:
             state = f"pid {watcher.pid}"
-        said = (
-            "no pod has ended by it yet"
-            if watcher.event_s is None
-            else f"its last pod event came {watcher.event_s:.0f} s ago"
-        )
-        shown.append(f"namespace {watcher.namespace} ({state}; {said})")
-    return "Pod watchers: " + "; ".join(shown)
+        said = [state]
+        if watcher.event_s is not None:
+            said.append(f"its last pod event came {watcher.event_s:.0f} s ago")
+        elif watcher.silent_s is None:
+            said.append("no pod has ended by it yet")
+        if watcher.silent_s is not None:
+            said += [heard_text(watcher), doing_text(watcher, child)]
+            said.append(f"watches begun in {watcher.age_s or 0.0:.0f} s: {watcher.watches}")
+        yield f"Pod watcher of namespace {watcher.namespace}: {'; '.join(said)}"
 
 
 def _lock(wait: LockWait) -> str:

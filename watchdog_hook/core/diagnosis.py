@@ -10,6 +10,7 @@ from watchdog_hook.core.rules.whole import busy_share
 from watchdog_hook.core.signs import Case, attempt, foreign
 from watchdog_hook.core.text import frame_text
 from watchdog_hook.core.waits import wait_text
+from watchdog_hook.core.watchers import doing_text
 
 if TYPE_CHECKING:
     from watchdog_hook.core.rules.rule import Rule
@@ -85,9 +86,13 @@ def _signs(case: Case) -> list[str]:
 
 
 def _watchers(case: Case) -> list[str]:
-    watchers = [watcher for facts in case.seen.executors for watcher in facts.watchers]
-    return [
-        f"last event of the pod watcher of namespace {watcher.namespace}: "
-        + ("none yet" if watcher.event_s is None else f"{watcher.event_s:.0f} s ago")
-        for watcher in watchers
-    ]
+    signs = []
+    for facts in case.seen.executors:
+        for watcher in facts.watchers:
+            child = next((each for each in case.children if each.pid == watcher.pid), None)
+            said = "none yet" if watcher.event_s is None else f"{watcher.event_s:.0f} s ago"
+            doing = "" if watcher.silent_s is None else f"; {doing_text(watcher, child)}"
+            signs.append(
+                f"last event of the pod watcher of namespace {watcher.namespace}: {said}{doing}"
+            )
+    return signs

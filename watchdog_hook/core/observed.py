@@ -136,6 +136,18 @@ class Watcher:
     pid: int | None  # None: it was not started, or has been closed
     namespace: str
     event_s: float | None = None  # since an event of it reached the executor; None: none has yet
+    # What it left itself; None where it could not be followed into its process.
+    silent_s: float | None = None  # since its last sign of life, but for pauses of the process
+    doing: str | None = (
+        None  # since then: "read", "connect", "resolve" or "sleep"; None: none of these
+    )
+    timeout_s: float | None = None  # of that, or of what it did last; None: it has none
+    heard_s: float | None = None  # since the API server sent it an event; None: none has come
+    heard: int = 0  # events
+    # Since the executor made a pod of which no event has come; None: none was made, or one has come.
+    missed_s: float | None = None
+    watches: int = 0  # times it has begun its watch
+    age_s: float | None = None  # since it was started
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from watchdog_hook.core.watchers import silent_ones
+
 if TYPE_CHECKING:
     from watchdog_hook.core.observed import ExecutorFacts
 
@@ -14,7 +16,7 @@ NO_PROGRESS_AFTER = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Standstill:
-    """An executor with work and room for it, in which nothing has changed."""
+    """An executor with work that it could start, or whose end it could notice, in which nothing has changed."""
 
     name: str
     numbers: tuple[int | None, ...]
@@ -30,7 +32,7 @@ def watch(
     here: list[Standstill] = []
     told: list[Standstill] = []
     for facts in executors:
-        if not has_work_and_room(facts):
+        if not gets_nowhere(facts):
             continue
         numbers = (facts.queued, facts.running, facts.open_slots, facts.task_queue)
         standstill = known.get(facts.name)
@@ -47,3 +49,9 @@ def has_work_and_room(facts: ExecutorFacts) -> bool:
     """Tell whether something waits in an executor that it could start."""
     room = facts.open_slots is None or facts.open_slots > 0
     return bool(facts.task_queue) or (bool(facts.queued) and room)
+
+
+def gets_nowhere(facts: ExecutorFacts) -> bool:
+    """Tell whether an executor that does not change should: it could start something, or cannot see what ends."""
+    has_any = facts.task_queue or facts.queued or facts.running
+    return has_work_and_room(facts) or bool(has_any and silent_ones(facts))

@@ -81,6 +81,20 @@ def children(missed: dict[str, str]) -> tuple[tuple[Child, ...], int]:
     return tuple(found), max(0, len(family) - SHOWN)
 
 
+def one(pid: int) -> Child | None:
+    """
+    Return one direct child as `children` does; None when it is gone, or no child of this process.
+
+    Asks it nothing and reaps nothing: one that has ended is a zombie until the host notices.
+    """
+    stat, parent = read_stat(pid), read_stat(os.getpid())
+    if stat is None or parent is None or stat.parent != parent.pid:
+        return None
+    asked = stat.state not in _NOT_WAITING
+    waits, never = _wait(stat, parent, {}) if asked else (None, False)
+    return _child(stat, multiprocessing_roles().get(pid), waits, never)
+
+
 def multiprocessing_roles() -> dict[int, str]:
     """
     Return names of processes by pid, from multiprocessing's own notes: "KubernetesJobWatcher", "SyncManager-1".

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -235,7 +237,70 @@ def no_progress(stage: Stage) -> None:
             threading.Event().wait(0.05)
 
 
+@contextlib.contextmanager
+def watched_pods(stage: Stage, **settings: object) -> Iterator[tuple[Any, Any, Remote]]:
+    """Give an executor whose pods a real watcher watches, with a read timeout of 4 s; and that watcher."""
+    from watchdog_hook import watchdog
+    from watchdog_hook.core import progress
+
+    progress.NO_PROGRESS_AFTER = 15.0
+    watchdog.METRICS_EVERY = 0.2
+    remote = stage.peer("kube")
+    limited = {"kubernetes_executor.kube_client_request_args": json.dumps({"_request_timeout": 4})}
+    with executor(stage, remote, **{**limited, **settings}) as bench:
+        scheduler = bench.executor.kube_scheduler
+        scheduler.kube_watchers["here"] = watcher = scheduler._make_kube_watcher("here")
+        yield bench, watcher, remote
+
+
+def turn_on(bench: Any) -> None:
+    """Turn the loop, for ever."""
+    while True:
+        bench.turn()
+        threading.Event().wait(0.05)
+
+
+@case("watcher-silent")
+def watcher_silent(stage: Stage) -> None:
+    """Three pods run, and who would tell of their end does not: apache/airflow#12644."""
+    with watched_pods(stage) as (bench, watcher, _):
+        bench.queue("a", "b", "c")
+        bench.turn(2)
+        os.kill(watcher.pid, signal.SIGSTOP)
+        turn_on(bench)
+
+
 # --- near misses ------------------------------------------------------------------------------------------
+
+
+@case("not-watcher-silent--idle")
+def watcher_idle(stage: Stage) -> None:
+    """Nothing comes of it, and the watcher has heard nothing either; but it begins its read anew each time."""
+    import time
+
+    from watchdog_hook.core import progress
+
+    retries = {"kubernetes_executor.task_publish_max_retries": -1}
+    with watched_pods(stage, **retries) as (bench, _, remote):
+        end = time.monotonic() + 13  # more than three read timeouts
+        while time.monotonic() < end:
+            bench.turn()
+            time.sleep(0.05)
+        progress.NO_PROGRESS_AFTER = 3.0
+        remote.do("fault", "STATUS", "create", {"status": 403, "message": "exceeded quota: pods"})
+        bench.queue("a", "b", "c")
+        turn_on(bench)
+
+
+@case("not-watcher-silent--loop-stands")
+def watcher_and_loop_silent(stage: Stage) -> None:
+    """The watcher is silent for long, but what holds up the loop is a call."""
+    with watched_pods(stage, **{"watchdog_hook.dump_after": 14}) as (bench, watcher, remote):
+        remote.do("fault", "REQUEST", "create")
+        os.kill(watcher.pid, signal.SIGSTOP)
+        bench.executor.kube_config.kube_client_request_args = {}
+        bench.queue("a", "b", "c")
+        bench.turn()
 
 
 @case("not-no-progress--silent")

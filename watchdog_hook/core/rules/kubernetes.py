@@ -181,7 +181,7 @@ RULES = (
         both(READING, _WATCHES),
         _watches,
         "A silent watch is normal where nothing happens. Where pods change and no event comes:"
-        " the watcher's read timeout bounds it (30 s from provider 7 on; [kubernetes_executor]"
+        " the watcher's read timeout bounds it (30 s from provider 8.3 on; [kubernetes_executor]"
         " kube_client_request_args replaces it from 10.4 on).",
         confidence="medium",
         known=("apache/airflow#12644", "apache/airflow#14791"),

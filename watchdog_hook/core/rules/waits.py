@@ -258,7 +258,9 @@ RULES = (
         "inherited-lock",
         lambda case: _never_woken(case) is not None,
         _inherited,
-        "End that child (and only it) by hand: kill -9 its pid; what waits for it goes on.\n"
+        "End that child (and only it) by hand: kill -9 its pid; what waits for it goes on. watchdog_hook ends"
+        " no process of a pool or a Manager: nobody starts that work anew. A KubernetesJobWatcher, which its"
+        " executor does start anew, is ended with [watchdog_hook] restart_watchers = True.\n"
         "It was forked while another thread held a lock. [celery] sync_parallelism = 1 needs no"
         " pool; unload plugins"
         " that start threads in the scheduler; [core] execute_tasks_new_python_interpreter = True or"

@@ -15,6 +15,7 @@ from watchdog_hook.ports import Host
 
 if TYPE_CHECKING:
     from watchdog_hook.integrations.airflow.kubernetes_executor import KubernetesExecutors
+    from watchdog_hook.integrations.airflow.watchers import Watchers
     from watchdog_hook.integrations.kubernetes import ApiCalls
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class AirflowHost(Host):
         self._versions = _versions()
         self.calls: ApiCalls | None = None
         self.kubernetes: KubernetesExecutors | None = None
+        self.watchers: Watchers | None = None
 
     def versions(self) -> dict[str, str]:
         """Return the versions of Airflow, its Kubernetes provider and its client."""
@@ -68,9 +70,10 @@ class AirflowHost(Host):
         )
         for recovery in self.kubernetes.recoveries if self.kubernetes else ():
             if recovery.executor is executor:
-                waiting, oldest, watchers = recovery.facts()
-                facts = replace(facts, task_queue=waiting, oldest_s=oldest, watchers=watchers)
-        return facts
+                waiting, oldest = recovery.facts()
+                facts = replace(facts, task_queue=waiting, oldest_s=oldest)
+        watchers = self.watchers.of(executor) if self.watchers else ()
+        return replace(facts, watchers=watchers)
 
     def named(self, descriptor: Descriptor) -> str | None:
         """Return which of Airflow's own servers a connection leads to."""
@@ -92,6 +95,8 @@ class AirflowHost(Host):
         """In a forked child: no thread and no lock of the parent's."""
         if self._database is not None:
             self._database.reset_after_fork()
+        if self.watchers is not None:
+            self.watchers.forget()
 
     def gauge(self, name: str, value: float) -> None:
         """Send a gauge."""
@@ -110,9 +115,11 @@ class AirflowHost(Host):
         return any(not server.breaker.allows for server in self._servers())
 
     def tick(self, now: float) -> None:
-        """Have the servers that are left alone probed."""
+        """Have the servers that are left alone probed, and look at the watchers of pods."""
         for server in self._servers():
             server.tick(now)
+        if self.watchers is not None:
+            self.watchers.tick(now)
 
     def working(self) -> bool:
         """Tell whether a probe is setting up its connection, with OpenSSL's locks."""

@@ -14,7 +14,6 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from watchdog_hook.core.observed import Watcher
 from watchdog_hook.integrations.airflow.adoption import Adoptions
 from watchdog_hook.integrations.airflow.batches import Batches
 from watchdog_hook.integrations.airflow.fence import Answer, forget
@@ -54,6 +53,8 @@ class Recovery:
         self._rest_until = 0.0
         self._held: list[tuple[Any, Any]] = []
         self.events: dict[str, float] = {}  # by namespace, when its watcher's last one came
+        # By namespace, when the last pod was asked for and when that was answered: its event may come between.
+        self.made: dict[str, tuple[float, float]] = {}
         self.finished = FinishedPods(calls, executor)
         self._answers = 0  # the server's, when the present attempt began
         self._follow_queue(executor.task_queue)
@@ -270,19 +271,10 @@ class Recovery:
         self.events[namespace] = self._dog.now
         self.jobs.pod_seen(name)
 
-    def facts(self) -> tuple[int, float | None, tuple[Watcher, ...]]:
-        """Return jobs waiting, the age of the oldest in seconds, and the watchers, for the watchdog's thread."""
-        now, oldest = self._dog.now, self.jobs.oldest()
-        scheduler = self.executor.kube_scheduler
-        watchers = tuple(
-            Watcher(
-                getattr(process, "_popen", None) and process._popen.pid,
-                str(namespace),
-                None if (at := self.events.get(namespace)) is None else now - at,
-            )
-            for namespace, process in dict(getattr(scheduler, "kube_watchers", {})).items()
-        )
-        return self.waiting, None if oldest is None else now - oldest, watchers
+    def facts(self) -> tuple[int, float | None]:
+        """Return jobs waiting, and the age of the oldest in seconds, for the watchdog's thread."""
+        oldest = self.jobs.oldest()
+        return self.waiting, None if oldest is None else self._dog.now - oldest
 
     @property
     def waiting(self) -> int:
@@ -354,7 +346,7 @@ class Recovery:
         kept = attempt is not None and attempt.name and attempt.namespace == namespace
         metadata["name"] = name = attempt.name if attempt is not None and kept else fresh
         try:
-            return create(*args, **kwargs)
+            return self._make(create, args, kwargs, namespace)
         except StuckApiCall as error:
             raise OutcomeUnknown(error, name, namespace) from error
         except ApiException as error:
@@ -371,9 +363,15 @@ class Recovery:
                 raise
         metadata["name"] = fresh
         try:
-            return create(*args, **kwargs)
+            return self._make(create, args, kwargs, namespace)
         except StuckApiCall as error:
             raise OutcomeUnknown(error, fresh, namespace) from error
+
+    def _make(self, create: Callable[..., Any], args: Any, kwargs: Any, namespace: str) -> Any:
+        asked = self._dog.now
+        pod = create(*args, **kwargs)
+        self.made[namespace] = asked, self._dog.now
+        return pod
 
     def answer_to_conflict(
         self, conflict: Exception, name: str, namespace: str, metadata: dict[str, Any]

@@ -14,6 +14,7 @@ from watchdog_hook.integrations.airflow.fence import fence_of
 from watchdog_hook.integrations.airflow.host import AirflowHost
 from watchdog_hook.integrations.airflow.kubernetes_executor import MODULE, KubernetesExecutors
 from watchdog_hook.integrations.airflow.loop import Loop, executors_of
+from watchdog_hook.integrations.airflow.watchers import Watchers
 from watchdog_hook.integrations.kubernetes import ApiCalls
 from watchdog_hook.integrations.patch import Patches
 from watchdog_hook.watchdog import Watchdog
@@ -98,6 +99,9 @@ def _patch(
     fence = loop.fence = dog.fail.run("fence", fence_of, dog, runner, executors)
     if fence is not None:
         patches.wrap(type(runner.job), "heartbeat", fence.heartbeat)
+    if MODULE in sys.modules:
+        host.watchers = Watchers(dog)
+        dog.fail.run("watchers", host.watchers.patch, patches)
     if calls is not None and may and MODULE in sys.modules:
         kubernetes = host.kubernetes = KubernetesExecutors(dog, calls)
         kubernetes.fence = fence
