@@ -20,6 +20,7 @@ from watchdog_hook.core.model import (
     Snapshot,
 )
 from watchdog_hook.core.observed import Observed
+from watchdog_hook.core.summary import summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,6 +50,9 @@ class Episode:
     snapshot: Snapshot = NOTHING  # of the last dump
     since: tuple[float, float] | None = None  # processor seconds and monotonic time when it began
     late_s: float | None = None  # the watchdog's worst lateness since
+    of_loop: bool = False  # the loop's own: what is known of it has to outlive this process
+    ended_by: str | None = None  # as core.observed.Observed has it
+    last_words: tuple[str, dict[str, Any]] | None = None  # an event, and what else was said with it
 
 
 class Incidents:
@@ -136,6 +140,7 @@ class Incidents:
         # In this order no stuck handler can silence it: the files, standard error, the log.
         self._actions.record(incident, self.mask(text))
         self._actions.urgent(record.partition("\n")[0])
+        self._leave(episode)
         self._actions.say("WARNING" if how == "turning" else "ERROR", record, wait=True)
 
     def again(self, episode: Episode, silence: float, age: float | None, stack: int) -> None:
@@ -154,6 +159,7 @@ class Incidents:
         )
         self._actions.update(episode.incident, text)
         self._actions.urgent(text.partition("\n")[0])
+        self._leave(episode)
         self._actions.say("ERROR", text, wait=True)
 
     def acted(self, episode: Episode, deed: Deed) -> None:
@@ -165,12 +171,41 @@ class Incidents:
         ]
         episode.incident = episode.incident.evolve(actions=(*deeds, deed))
         self._actions.update(episode.incident)
+        self._leave(episode)
+
+    def last_words(self, episode: Episode, event: str, deed: Deed, **more: Any) -> None:
+        """
+        Say what is known of a stall that this process may not survive.
+
+        On standard error first, then where it outlives the process; the log gets one line. Its summary stays
+        there also when the stall ends after all.
+        """
+        incident = episode.incident
+        episode.incident = incident.evolve(silence_s=deed.at_s, actions=(*incident.actions, deed))
+        episode.last_words = event, more
+        text = self._summary(episode)
+        self._actions.urgent(text)
+        if episode.of_loop:
+            self._actions.leave(text)
+        if episode.dumped:
+            self._actions.update(episode.incident)
+        self._actions.say("ERROR", text.partition("\n")[0], wait=True)
+
+    def _summary(self, episode: Episode) -> str:
+        event, more = episode.last_words or ("dump", {})
+        return self.mask(summary(episode.incident, event, episode.path, **more))
+
+    def _leave(self, episode: Episode) -> None:
+        if episode.of_loop and episode.dumped:
+            self._actions.leave(self._summary(episode))
 
     def end(self, episode: Episode, lasted: float) -> None:
         """Write that an incident is over, after so many seconds of silence."""
         episode.incident = episode.incident.evolve(ended=self._clock.wall(), silence_s=lasted)
         if episode.dumped:
             self._actions.update(episode.incident)
+        if episode.of_loop and episode.last_words is None:
+            self._actions.leave(None)
 
     def mask(self, text: str) -> str:
         """Return a text without secrets, as far as the host knows them."""
@@ -215,7 +250,11 @@ class Incidents:
             recent=recent,
             unavailable=self._evidence.unavailable(),
             observed=dataclasses.replace(
-                observed, executors=executors, iterations=iterations, normal=normal
+                observed,
+                executors=executors,
+                iterations=iterations,
+                normal=normal,
+                ended_by=episode.ended_by,
             ),
         )
 

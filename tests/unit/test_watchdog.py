@@ -88,6 +88,9 @@ class Evidence:
     def process_started(self) -> float | None:
         return None
 
+    def is_gone(self, pid: int, moment: float | None) -> bool:
+        return False
+
     def versions(self) -> dict[str, str]:
         return {}
 
@@ -111,9 +114,12 @@ class Actions:
         self.lands = True
         self.available: tuple[str, ...] = ("signal", "shutdown")
         self.count = 0
+        self.left: str | None = None  # where it outlives the process
 
     def arm(self, current: Any) -> str | None:
         return None
+
+    def release(self) -> None: ...
 
     def disarm(self) -> None: ...
 
@@ -137,6 +143,11 @@ class Actions:
 
     def update(self, incident: Incident, delta: str = "") -> None:
         self.incidents[incident.id] = incident
+
+    def leave(self, text: str | None) -> None:
+        self.left = text
+
+    def look_back(self, note: Any, is_gone: Any) -> None: ...
 
     def say(self, level: str, text: str, *, wait: bool = False) -> None:
         found = re.match(r"watchdog_hook: event=(\w+)", text)

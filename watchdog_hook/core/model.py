@@ -217,6 +217,9 @@ class Finding:
         return dataclasses.replace(self, also=others, signs=signs)
 
 
+PROCESS_ENDED = "process ended"  # the deed of an incident that its process did not survive
+
+
 @dataclass(frozen=True, slots=True)
 class Deed:
     """One thing the watchdog did about an incident."""

@@ -196,3 +196,6 @@ class Observed:
     normal: tuple[
         tuple[tuple[Frame, ...], int], ...
     ] = ()  # healthy samples: a stack, and how often
+    ended_by: str | None = (
+        None  # the exception that ended the loop, in words; None: it goes on, or ran out
+    )

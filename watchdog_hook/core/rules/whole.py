@@ -38,6 +38,17 @@ _BUSY = 0.8  # of the time between two samples on the processor: the thread comp
 _ENOUGH = 3  # samples to say so
 _THROTTLED = 0.3  # of the silence without the processor, by the cgroup's quota
 _SENDS = ("write", "writev", "sendto", "sendmsg", "sendfile")
+_EXECUTOR_END = "executor.end"
+# Phases behind it, as integrations and the watchdog name them.
+_AFTER = {
+    "shutdown": "the scheduler is being shut down",
+    "exit": "the process has not ended: its exit hooks run, or what Airflow does last",
+}
+# What is no fault of the executor's.
+_TAKES_TIME = {
+    "KubernetesExecutor": " It gives its watchers some 20 s to end; more is not normal.",
+    "LocalExecutor": " It waits for the tasks that it still runs, however long they take.",
+}
 _STARVED = 20.0  # % of ten seconds in which all of the cgroup waited for memory
 
 
@@ -79,10 +90,20 @@ def _loop(case: Case) -> str:
 
 
 def _ends(case: Case) -> str:
+    by = f" (ended by {case.seen.ended_by})" if case.seen.ended_by else ""
+    phase = case.phase or ""
+    what = "the executor is being shut down" if phase.startswith(_EXECUTOR_END) else _AFTER[phase]
+    whom = f" for {case.awaited.name}, pid {case.awaited.pid}" if case.awaited else ""
+    normal = next((words for name, words in _TAKES_TIME.items() if name in phase), "")
     return (
-        f"the loop is over, and the executor is being shut down; that waits in {case.leaf}."
+        f"the loop is over{by}, and {what}; that waits in {case.leaf}{whom}.{normal}"
         " The process does not schedule any more"
     )
+
+
+def _is_over(case: Case) -> bool:
+    phase = case.phase or ""
+    return phase.startswith(_EXECUTOR_END) or phase in _AFTER
 
 
 def _moves(case: Case) -> bool:
@@ -217,10 +238,11 @@ _OWN_TIMEOUT = (
 FIRST = (
     Rule(
         "shutdown",
-        lambda case: (case.phase or "").startswith("executor.end"),
+        _is_over,
         _ends,
-        "The log above says by which exception or signal the loop ended. Restart the process; [watchdog_hook]"
-        " terminate_after does not reach a process that is leaving.",
+        "Nothing is scheduled any more: restart the process, unless it only waits for the tasks of a"
+        " LocalExecutor. [watchdog_hook] terminate_after ends a process that has been silent for so long while it"
+        " leaves.",
         raise_helps=False,
         known=("apache/airflow#28328", "apache/airflow#52284", "apache/airflow#67870"),
     ),

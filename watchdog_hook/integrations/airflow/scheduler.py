@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchdog_hook.core.report import log_line
 from watchdog_hook.integrations.airflow import settings
 from watchdog_hook.integrations.airflow.host import AirflowHost
 from watchdog_hook.integrations.airflow.kubernetes_executor import MODULE, KubernetesExecutors
-from watchdog_hook.integrations.airflow.loop import Loop, executors_of
+from watchdog_hook.integrations.airflow.loop import Loop, executors_of, say_over
 from watchdog_hook.integrations.kubernetes import ApiCalls
 from watchdog_hook.integrations.patch import Patches
 from watchdog_hook.watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from types import FrameType
+
 log = logging.getLogger("watchdog_hook")
+
+_COMMAND = re.compile(r"/airflow/cli/commands/(?:\w+/)*scheduler_command\.py$")
 
 
 @dataclass
@@ -26,6 +32,7 @@ class Armed:
 
     dog: Watchdog
     patches: Patches
+    lives_for_it: bool = False  # the process: it ends with the scheduler
 
 
 def arm(runner: Any) -> Armed | None:
@@ -71,16 +78,35 @@ def arm(runner: Any) -> Armed | None:
     # What arming has allocated would bring the next full collection forward, into a child that is forked soon;
     # there it would touch, and so copy, all the memory that the child shares with this process.
     gc.collect()
-    return Armed(dog, patches)
+    return Armed(dog, patches, _is_command())
 
 
 def disarm(armed: Armed) -> None:
-    """Stop the watchdog and put every original back."""
+    """
+    Put every original back, and stop the watchdog; called where `_execute` returns or raises.
+
+    Where the process has nothing left to do but to end, the watchdog's thread stays until the interpreter ends it.
+    """
+    dog = armed.dog
+    dog.fail.run("ended by", say_over, dog, "exit")
     try:
-        armed.dog.stop()
+        if armed.lives_for_it:
+            dog.let_go()
+        else:
+            dog.stop()
     finally:
         armed.patches.remove()
     log.info("%s", log_line("disarmed"))
+
+
+def _is_command() -> bool:
+    """Tell whether Airflow's own `airflow scheduler` called us, and not a test or a program around it."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if _COMMAND.search(frame.f_code.co_filename):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _patch(
