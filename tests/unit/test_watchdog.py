@@ -35,6 +35,9 @@ STUCK = ThreadReading(
 )
 
 
+UNSAID = ("files", "stderr", "message", "no message")
+
+
 class Evidence:
     """Tells of a thread what the test says."""
 
@@ -109,6 +112,7 @@ class Actions:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.texts: list[str] = []
+        self.lines: list[str] = []  # on standard error
         self.incidents: dict[str, Incident] = {}
         self.outcome = "fired"
         self.lands = True
@@ -145,6 +149,7 @@ class Actions:
         self.incidents[incident.id] = incident
 
     def leave(self, text: str | None) -> None:
+        self.done.append("message" if text else "no message")
         self.left = text
 
     def look_back(self, note: Any, is_gone: Any) -> None: ...
@@ -156,6 +161,7 @@ class Actions:
 
     def urgent(self, line: str) -> None:
         self.done.append("stderr")
+        self.lines.append(line)
 
     def levers(self, flight: InFlight, reading: ThreadReading) -> tuple[str, ...]:
         return self.available
@@ -174,7 +180,7 @@ class Actions:
 
     @property
     def said(self) -> list[str]:
-        return [word for word in self.done if word not in ("files", "stderr")]
+        return [word for word in self.done if word not in UNSAID]
 
 
 class Scene:
@@ -242,7 +248,7 @@ def test_a_healthy_loop_is_never_spoken_of():
 def test_the_files_come_first_then_standard_error_then_the_log():
     scene = Scene().beat().look(31)
 
-    assert scene.actions.done == ["stall_began", "files", "stderr", "dump"]
+    assert scene.actions.done == ["stall_began", "files", "stderr", "message", "dump"]
 
 
 def test_the_dump_comes_again_at_2_4_and_8_times():
@@ -435,7 +441,7 @@ def test_the_evidence_comes_before_the_end_of_the_process():
         scene.look(300)
 
     assert scene.clock.now() == 1240.0
-    assert scene.actions.done[-3:] == ["stderr", "terminate", "terminated"]
+    assert scene.actions.done[-4:] == ["stderr", "message", "terminate", "terminated"]
     assert scene.actions.done.index("files") < scene.actions.done.index("terminated")
     assert scene.actions.incidents["i1"].actions[-1].deed == "terminate"
 

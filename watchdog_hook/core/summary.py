@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from watchdog_hook.core.model import Incident
 
 LIMIT = 2048  # bytes: half of what Kubernetes keeps of a container's last words
-_SENTENCE = 700  # characters
+_SENTENCE = 500  # characters
 _DEEDS_SHOWN = 4  # the last ones
 
 
