@@ -255,6 +255,11 @@ class Incident:
     waiting: int | None = None  # task instances that waited, as the host counts them
     truncated: bool = False
 
+    @property
+    def process_ended(self) -> bool:
+        """Whether its process ended before the loop came back; `ended` is then when it last wrote."""
+        return any(deed.deed == PROCESS_ENDED for deed in self.actions)
+
     def evolve(self, **changes: Any) -> Incident:
         """Return a copy with these fields changed."""
         return dataclasses.replace(self, **changes)
