@@ -77,6 +77,9 @@ class Incidents:
         self._host = host
         self._fail = fail
         self._recorder = recorder
+        self._kept = (
+            ""  # of a stall that is over: its account stays, for it is why the process ends
+        )
 
     def begin(self, thread: int, silence: float, phase: str | None = None) -> Episode:
         """Return a new incident of a thread that has been silent for so long; without a dump yet."""
@@ -186,7 +189,7 @@ class Incidents:
         text = self._summary(episode)
         self._actions.urgent(text)
         if episode.of_loop:
-            self._actions.leave(text)
+            self._actions.leave(self._kept + text)
         if episode.dumped:
             self._actions.update(episode.incident)
         self._actions.say("ERROR", text.partition("\n")[0], wait=True)
@@ -197,15 +200,17 @@ class Incidents:
 
     def _leave(self, episode: Episode) -> None:
         if episode.of_loop and episode.dumped:
-            self._actions.leave(self._summary(episode))
+            self._actions.leave(self._kept + self._summary(episode))
 
     def end(self, episode: Episode, lasted: float) -> None:
         """Write that an incident is over, after so many seconds of silence."""
         episode.incident = episode.incident.evolve(ended=self._clock.wall(), silence_s=lasted)
         if episode.dumped:
             self._actions.update(episode.incident)
-        if episode.of_loop and episode.last_words is None:
-            self._actions.leave(None)
+        if episode.of_loop and episode.last_words is not None:
+            self._kept = self._summary(episode) + "\n"
+        elif episode.of_loop:
+            self._actions.leave(self._kept or None)
 
     def mask(self, text: str) -> str:
         """Return a text without secrets, as far as the host knows them."""

@@ -104,6 +104,19 @@ class TestToldToEnd:
         assert incident.actions == (Deed(45.0, "told to end", None, "SIGTERM"),)
         assert incident.ended is not None
 
+    def test_what_the_shutdown_gets_stuck_in_stands_behind_it(self):
+        scene = Scene().beat().look(45)
+        scene.dog.tell(signal.SIGTERM)
+        scene.dog.loop_is_over("SIGTERM: the scheduler was told to end")
+        scene.look(31)
+
+        first, _, second = left(scene).partition("\nwatchdog_hook: ")
+        assert first.startswith("watchdog_hook: event=told_to_end incident=i1 ")
+        assert second.startswith("event=dump incident=i2 ")
+        assert "cause=shutdown" in second
+        scene.beat().look()
+        assert left(scene) == first + "\n"
+
     def test_it_is_said_once_for_each_time_it_is_told(self):
         scene = Scene().beat().look(45)
         scene.dog.tell(signal.SIGTERM)

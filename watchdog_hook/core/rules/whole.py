@@ -96,7 +96,7 @@ def _ends(case: Case) -> str:
     whom = f" for {case.awaited.name}, pid {case.awaited.pid}" if case.awaited else ""
     normal = next((words for name, words in _TAKES_TIME.items() if name in phase), "")
     return (
-        f"the loop is over{by}, and {what}; that waits in {case.leaf}{whom}.{normal}"
+        f"the loop is over{by}, and {what}; that waits in {case.leaf}{_caller(case)}{whom}.{normal}"
         " The process does not schedule any more"
     )
 
