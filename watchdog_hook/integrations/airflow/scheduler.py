@@ -63,22 +63,33 @@ def arm(runner: Any) -> Armed | None:
     except BaseException:
         patches.remove()
         raise
+    armed = Armed(dog, patches, _is_command())
+    try:
+        _say_armed(dog, executors, host)
+        # What arming has allocated would bring the next full collection forward, into a child that is forked
+        # soon; there it would touch, and so copy, all the memory that the child shares with this process.
+        gc.collect()
+    except BaseException:
+        # Told to end already: Airflow leaves by an exception, and `_execute` will not come to disarm.
+        disarm(armed)
+        raise
+    return armed
+
+
+def _say_armed(dog: Watchdog, executors: list[Any], host: AirflowHost) -> None:
+    config = dog.config
     log.info(
         "%s",
         log_line(
             "armed",
-            dump_after=found.config.dump_after,
-            interrupt=",".join(found.config.interrupt) or "off",
-            interrupt_after=found.config.interrupt_after,
+            dump_after=config.dump_after,
+            interrupt=",".join(config.interrupt) or "off",
+            interrupt_after=config.interrupt_after,
             executors=",".join(type(executor).__name__ for executor in executors),
-            incident_dir=found.config.incident_dir,
+            incident_dir=config.incident_dir,
             **_named(host),
         ),
     )
-    # What arming has allocated would bring the next full collection forward, into a child that is forked soon;
-    # there it would touch, and so copy, all the memory that the child shares with this process.
-    gc.collect()
-    return Armed(dog, patches, _is_command())
 
 
 def disarm(armed: Armed) -> None:
