@@ -627,6 +627,8 @@ class Watchdog:
             self._actions.say(level, self.mask(line))
 
     def _measure(self, send: Callable[..., None], *args: Any) -> None:
+        if self._let_go:
+            return
         self._actions.measure(lambda: self.fail.run("metrics", send, *args))
 
     def _gauges(self, silence: float) -> None:
