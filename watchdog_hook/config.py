@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from watchdog_hook.knobs import (
+    FILE,
     FLAG,
     INTERRUPT,
     PATH,
@@ -87,14 +88,13 @@ class Config:
     )
     terminate_after: float = knob(
         0.0,
-        "Silence after which the process exits with code 75; 0 is never.",
+        "Silence after which the process exits with code 75, also while it shuts down; 0 is never.",
         SECONDS_OR_NONE,
         example="240",
     )
     startup_grace: float = knob(
         300.0,
-        "Silence allowed to the first iteration, and to the executors' shutdown; 0 allows no more than "
-        "dump_after.",
+        "Silence allowed to the first iteration; 0 allows no more than dump_after.",
         SECONDS_OR_NONE,
     )
     exit_when_fenced: bool = knob(
@@ -117,6 +117,12 @@ class Config:
         "no sign of life for three times its read timeout, or can never wake; the executor starts a new one. "
         "Not with interrupt = off.",
         FLAG,
+    )
+    termination_message: str | None = knob(
+        "/dev/termination-log",
+        "File in which Kubernetes looks for a container's last words (terminationMessagePath): during a stall the "
+        "verdict stands there. Written only where it exists already; empty is never.",
+        FILE,
     )
     incident_dir: str | None = knob(
         None,

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
+
+SPARES = 4  # threads for what one dump sends at a time: evidence, files, log, a question
 
 
 class Errands:
@@ -24,7 +29,7 @@ class Errands:
     def reset_after_fork(self) -> None:
         """Forget the thread and the lock of the parent. Takes no lock."""
         self._turn = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread: threading.Thread | _Lent | None = None
         self._sent = 0.0
 
     def send(self, errand: Callable[[], None], *, wait: float | None = None) -> bool:
@@ -43,9 +48,12 @@ class Errands:
             self._sent = time.monotonic()
             try:
                 thread.start()
+                self._thread = thread
             except RuntimeError:  # no more threads, or the interpreter is going down
-                return False
-            self._thread = thread
+                spare = _idle_spare()
+                if spare is None:
+                    return False
+                self._thread = spare.take(errand)
             return not self._away(self._patience if wait is None else wait)
         finally:
             self._turn.release()
@@ -74,6 +82,64 @@ class Errands:
             return False
         thread.join(max(0.0, self._sent + wait - time.monotonic()))
         return thread.is_alive()
+
+
+class _Lent:
+    """One errand of a spare thread; asked like a thread that has nothing else to do."""
+
+    def __init__(self, errand: Callable[[], None]) -> None:
+        self._errand = errand
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        _quietly(self._errand)
+        self._done.set()
+
+    def join(self, seconds: float) -> None:
+        self._done.wait(seconds)
+
+    def is_alive(self) -> bool:
+        return not self._done.is_set()
+
+
+class _Spare:
+    """A thread that was started while threads could be, and takes one errand after the other."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lent: _Lent | None = None
+        self._given: queue.SimpleQueue[_Lent] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="watchdog-hook-spare", daemon=True).start()
+
+    def take(self, errand: Callable[[], None]) -> _Lent:
+        self.lent = lent = _Lent(errand)
+        self._given.put(lent)
+        return lent
+
+    def _run(self) -> None:
+        while True:
+            self._given.get().run()
+
+
+_spares: list[_Spare] = []
+
+
+def keep_ready() -> None:
+    """
+    Start some threads now for the errands of the interpreter's end, where no new one can be started then.
+
+    So it is from CPython 3.12 on, as soon as the main thread has begun to leave.
+    """
+    if sys.version_info >= (3, 12):
+        _spares.extend(_Spare() for _ in range(SPARES))
+
+
+def _idle_spare() -> _Spare | None:
+    here = os.getpid()  # a forked child has the list, and not the threads
+    for spare in _spares:
+        if spare.pid == here and not (spare.lent is not None and spare.lent.is_alive()):
+            return spare
+    return None
 
 
 def _quietly(errand: Callable[[], None]) -> None:

@@ -20,6 +20,7 @@ from watchdog_hook.core.model import (
     Snapshot,
 )
 from watchdog_hook.core.observed import Observed
+from watchdog_hook.core.summary import summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,6 +54,9 @@ class Episode:
     gil_s: float | None = (
         None  # for how long it waited for the interpreter in that time, in seconds
     )
+    of_loop: bool = False  # the loop's own: what is known of it has to outlive this process
+    ended_by: str | None = None  # as core.observed.Observed has it
+    last_words: tuple[str, dict[str, Any]] | None = None  # an event, and what else was said with it
 
 
 class Incidents:
@@ -77,6 +81,9 @@ class Incidents:
         self._host = host
         self._fail = fail
         self._recorder = recorder
+        self._kept = (
+            ""  # of a stall that is over: its account stays, for it is why the process ends
+        )
 
     def begin(self, thread: int, silence: float, phase: str | None = None) -> Episode:
         """Return a new incident of a thread that has been silent for so long; without a dump yet."""
@@ -143,6 +150,7 @@ class Incidents:
         self._actions.record(incident, self.mask(text))
         self._actions.urgent(record.partition("\n")[0])
         level = "WARNING" if asked or how == "turning" else "ERROR"
+        self._leave(episode)
         self._actions.say(level, record, wait=True)
 
     def again(self, episode: Episode, silence: float, age: float | None, stack: int) -> None:
@@ -161,6 +169,7 @@ class Incidents:
         )
         self._actions.update(episode.incident, text)
         self._actions.urgent(text.partition("\n")[0])
+        self._leave(episode)
         self._actions.say("ERROR", text, wait=True)
 
     def acted(self, episode: Episode, deed: Deed) -> None:
@@ -172,12 +181,43 @@ class Incidents:
         ]
         episode.incident = episode.incident.evolve(actions=(*deeds, deed))
         self._actions.update(episode.incident)
+        self._leave(episode)
+
+    def last_words(self, episode: Episode, event: str, deed: Deed, **more: Any) -> None:
+        """
+        Say what is known of a stall that this process may not survive.
+
+        On standard error first, then where it outlives the process; the log gets one line. Its summary stays
+        there also when the stall ends after all.
+        """
+        incident = episode.incident
+        episode.incident = incident.evolve(silence_s=deed.at_s, actions=(*incident.actions, deed))
+        episode.last_words = event, more
+        text = self._summary(episode)
+        self._actions.urgent(text)
+        if episode.of_loop:
+            self._actions.leave(self._kept + text)
+        if episode.dumped:
+            self._actions.update(episode.incident)
+        self._actions.say("ERROR", text.partition("\n")[0], wait=True)
+
+    def _summary(self, episode: Episode) -> str:
+        event, more = episode.last_words or ("dump", {})
+        return self.mask(summary(episode.incident, event, episode.path, **more))
+
+    def _leave(self, episode: Episode) -> None:
+        if episode.of_loop and episode.dumped:
+            self._actions.leave(self._kept + self._summary(episode))
 
     def end(self, episode: Episode, lasted: float) -> None:
         """Write that an incident is over, after so many seconds of silence."""
         episode.incident = episode.incident.evolve(ended=self._clock.wall(), silence_s=lasted)
         if episode.dumped:
             self._actions.update(episode.incident)
+        if episode.of_loop and episode.last_words is not None:
+            self._kept = self._summary(episode) + "\n"
+        elif episode.of_loop:
+            self._actions.leave(self._kept or None)
 
     def mask(self, text: str) -> str:
         """Return a text without secrets, as far as the host knows them."""
@@ -227,6 +267,7 @@ class Incidents:
                 iterations=iterations,
                 normal=normal,
                 gil_s=episode.gil_s,
+                ended_by=episode.ended_by,
             ),
         )
 

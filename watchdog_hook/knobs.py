@@ -171,6 +171,9 @@ TIMEOUT = Kind(
     _timeout_text,
 )
 PATH = Kind("string", "the path of a directory", str.strip, _is_path, lambda path: path or "")
+FILE = Kind(
+    "string", "the path of a file, or nothing", str.strip, _is_path, lambda path: path or ""
+)
 
 
 def knob(

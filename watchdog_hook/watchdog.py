@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections import deque
 from dataclasses import replace
@@ -27,6 +28,7 @@ from watchdog_hook.core.stall import (
     grace,
     judge,
 )
+from watchdog_hook.errand import keep_ready
 from watchdog_hook.failopen import FailOpen
 from watchdog_hook.incidents import Episode, Incidents
 from watchdog_hook.notes import Notes, SlowPhases
@@ -50,6 +52,7 @@ BUSY = 0.8  # of a late wait spent on the processor: the process ran, only not u
 STOP_PATIENCE = 2.0  # seconds for our thread to end
 ASKED_AGAIN = 5.0  # seconds in which the dump that somebody asked for answers the next who asks
 LEAVE_PATIENCE = 15.0  # seconds for our thread to say its last words and end the process
+SHORT = 0.01  # seconds between two looks at whether it has said its last words
 
 FRESH = Progress()
 UNSEEN = (0, 0)
@@ -147,7 +150,11 @@ class Watchdog:
         self.forking = False  # a fork is under way, in some thread of the host
         self.where: str | None = None  # the loop's phase
         self._leaving: str | None = None  # why the watched loop wants the process to end
-        self.ending = False  # the loop is over; what is left may take as long as starting did
+        self.ending = False  # the loop is over
+        self.ended_by: str | None = None  # the exception that ended it, in words
+        self.told: tuple[int, float] | None = None  # by which signal to end, and when
+        self._heard: tuple[int, float] | None = None  # that one, once it was seen to
+        self._let_go = False  # nothing of the host's is touched any more
         self._episode: Episode | None = None
         # When a dump was last asked for, whether the loop was stalled then, and the dump.
         self._asked: tuple[float, bool, Episode] | None = None
@@ -205,6 +212,16 @@ class Watchdog:
         """Take a call out of the book, with what came of it."""
         self.book.leave(flight, answer)
 
+    def tell(self, signum: int) -> None:
+        """Say that a signal asks this process to end. One store, for a signal handler."""
+        self.told = signum, self._now()
+
+    def loop_is_over(self, ended_by: str | None = None, phase: str = "shutdown") -> None:
+        """Say that the loop has ended, and by which exception, in words. What comes now is part of leaving."""
+        self.ended_by = self.ended_by or ended_by
+        self.ending = True
+        self.beat(phase)
+
     def note(self, event: str, **fields: Any) -> None:
         """Have an event logged by the watchdog's thread at its next look. Costs one append."""
         self._notes.add(event, fields)
@@ -245,6 +262,22 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         fork.watch(self)
         self._thread.start()
+        self.fail.run("unfinished", self._actions.look_back, self.note, self._evidence.is_gone)
+
+    def let_go(self) -> None:
+        """
+        Watch the process to its very end, and touch nothing any more: the loop is over for good.
+
+        From here on a silence is dumped, and ends the process where `terminate_after` says so; nothing is
+        interrupted and nothing measured. Waits only where a stall has just ended: two seconds at most.
+        """
+        self._let_go = True
+        self.loop_is_over(phase="exit")
+        self._actions.release()
+        self.fail.run("spare threads", keep_ready)
+        until = self._now() + STOP_PATIENCE
+        while self._episode is not None and self._now() < until:
+            self._clock.wait(SHORT)
 
     def stop(self) -> None:
         """Stop watching, and give back what was taken. Waits for the thread, two seconds at most."""
@@ -291,6 +324,9 @@ class Watchdog:
             self.fail.run("look", self.look, max(0.0, overslept), woken)
         # What the loop did last, before the host goes on without us.
         self.fail.run("notes", self._say_notes, self._now())
+        self.fail.run("told", self._hear)
+        if self._episode is not None and self._beat_at != self._state.beat_at:
+            self.fail.run("look", self.look)
         self.busy = False
 
     def _interval(self) -> float:
@@ -322,6 +358,7 @@ class Watchdog:
         self.fail.run("notes", self._say_notes, now)
         if self._leaving is not None:
             self._end_process(self._state.silence(now), self._leaving)
+        self.fail.run("told", self._hear)
         self._beating = beat_at != self._state.beat_at
         if self._beating:
             self._begin_iteration()
@@ -339,17 +376,32 @@ class Watchdog:
             if self._state.stalled:
                 self._climb(silence)
             # Where the book is broken, a call in it may long have ended: then nothing is safe to end.
-            if self.config.may_interrupt and "book" not in self.fail.off:
+            if self.config.may_interrupt and not self._let_go and "book" not in self.fail.off:
                 self.fail.run("interrupt", self._calls.look, now)
         self.fail.run("request", self._answer, now, silence)
         self._remember_pressure()
+        if not self._let_go:
+            self._serve_host(now, silence)
+        self._actions.settle()
+        self._tick(self._now())
+
+    def _serve_host(self, now: float, silence: float) -> None:
         self.fail.run("host", self.host.tick, now)
         if now - self._metrics_at >= METRICS_EVERY:
             self._metrics_at = now
             self.fail.run("progress", self._look_for_progress, now)
             self._measure(self._gauges, silence)
-        self._actions.settle()
-        self._tick(self._now())
+
+    def _hear(self) -> None:
+        """Say what is known of a stall in which the process is told to end: it may not come to more."""
+        told, episode = self.told, self._episode
+        if told is None or told is self._heard:
+            return
+        self._heard = told
+        if episode is not None:
+            name, silence = signal_name(told[0]), self._state.silence(told[1])
+            deed = Deed(silence, "told to end", None, name)
+            self.incidents.last_words(episode, "told_to_end", deed, signal=name)
 
     def _tick(self, now: float) -> None:
         state = self._state
@@ -518,8 +570,8 @@ class Watchdog:
             self._end_process(silence)
 
     def _may_end(self) -> bool:
-        """Tell whether nothing speaks against ending the process: it is neither moving, leaving nor debugged."""
-        if not self.config.terminate_after or self._state.moving or self.ending:
+        """Tell whether nothing speaks against ending the process: it is neither moving nor debugged."""
+        if not self.config.terminate_after or self._state.moving:
             return False
         return not self._evidence.debugger()
 
@@ -550,7 +602,7 @@ class Watchdog:
     def _open_episode(self, silence: float) -> Episode:
         self._state = replace(self._state, stalled=True)
         self._episode = episode = self.incidents.begin(self.ident, silence, self.where)
-        episode.since = self._since
+        episode.since, episode.of_loop, episode.ended_by = self._since, True, self.ended_by
         flight = self.book.current(self.ident)
         self.say(
             "WARNING",
@@ -587,6 +639,7 @@ class Watchdog:
         self.outside.tell(None)
         incident = episode.incident
         landed = sum(deed.outcome == "landed" for deed in incident.actions)
+        by = "told to end" if episode.last_words else "interrupted" if landed else "by itself"
         self.say(
             "WARNING",
             "stall_ended",
@@ -595,27 +648,24 @@ class Watchdog:
             phase=incident.phase,
             call=incident.call,
             peer=incident.peer,
-            outcome="interrupted" if landed else "by itself",
+            outcome=by,
             interrupts=landed or None,
             waiting=incident.waiting,
         )
         self._measure(self.host.timing, "stall_duration", lasted)
 
     def _end_process(self, silence: float, why: str | None = None) -> None:
-        episode = self._episode
-        line = log_line(
-            "terminate",
-            incident=episode.incident.id if episode else None,
-            silent_s=silence,
-            phase=self.where,
-            action="exit",
-            outcome=why,
-            exit_code=75,
-        )
-        if episode is not None:
-            self.incidents.acted(episode, Deed(silence, "terminate", None, "exit code 75"))
-        self._actions.urgent(line)
-        self._actions.say("ERROR", line, wait=True)
+        about = {"action": "exit", "outcome": why, "exit_code": 75}
+        # With a reason of its own there need be no stall.
+        episode = self._episode or (None if why else self._open_episode(silence))
+        if episode is None:
+            line = log_line("terminate", phase=self.where, **about)
+            self._actions.urgent(line)
+            self._actions.say("ERROR", line, wait=True)
+        else:
+            deed = Deed(silence, "terminate", None, "exit code 75")
+            last_words = self.incidents.last_words
+            self.fail.run("last words", last_words, episode, "terminate", deed, **about)
         self._actions.terminate()
 
     # --- small things -----------------------------------------------------------------------------
@@ -659,11 +709,21 @@ class Watchdog:
             self._actions.say(level, self.mask(line))
 
     def _measure(self, send: Callable[..., None], *args: Any) -> None:
+        if self._let_go:
+            return
         self._actions.measure(lambda: self.fail.run("metrics", send, *args))
 
     def _gauges(self, silence: float) -> None:
         self.host.gauge("silence", silence)
         self.host.gauge("breaker_open", 1.0 if self.host.breaker_open() else 0.0)
+
+
+def signal_name(number: int) -> str:
+    """Return what a signal is called: SIGTERM."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _real_evidence() -> Evidence:

@@ -19,7 +19,15 @@ import pytest
 from watchdog_hook.cli import levers, main
 from watchdog_hook.config import KNOBS, Config
 from watchdog_hook.core import report
-from watchdog_hook.core.model import Deed, Finding, Frame, Incident, Snapshot, ThreadStack
+from watchdog_hook.core.model import (
+    PROCESS_ENDED,
+    Deed,
+    Finding,
+    Frame,
+    Incident,
+    Snapshot,
+    ThreadStack,
+)
 from watchdog_hook.integrations.airflow import doctor, settings
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +97,18 @@ def test_incidents_are_listed_the_newest_last(run, tmp_path):
     assert "2026-11-01 10:16:40Z" in second
 
 
+def test_an_incident_that_its_process_did_not_survive_ended_with_it(run, tmp_path):
+    deed = Deed(61.5, PROCESS_ENDED, None, "the loop had not come back; found at the next start")
+    write(tmp_path, incident(ended=1793528200.0, actions=(deed,)))
+
+    assert run("incidents")[1].splitlines()[-1] == f"  last  {FIRST}, ended with its process"
+    assert run("incidents", "--all")[1].rstrip().endswith("with its process")
+    assert json.loads(run("incidents", "--json")[1])[0]["process_ended"] is True
+    shown = run("show", FIRST)[1]
+    assert "with its process, which wrote last at 2026-11-01 10:16:40Z" in shown
+    assert "at 62 s: process ended: the loop had not come back" in shown
+
+
 def test_incidents_as_json_are_one_list(run, tmp_path):
     folder = write(tmp_path, incident())
 
@@ -106,6 +126,7 @@ def test_incidents_as_json_are_one_list(run, tmp_path):
         "call": "POST /api/v1/namespaces/{namespace}/pods",
         "peer": "10.0.0.1:443",
         "verdict": "kubernetes-api-read",
+        "process_ended": False,
         "fingerprint": report.fingerprint(incident()),
         "damage": [],
     }

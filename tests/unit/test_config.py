@@ -53,6 +53,7 @@ def test_defaults_are_those_of_the_contract():
         "startup_grace": "300",
         "request_timeout": "0",
         "restart_watchers": "False",
+        "termination_message": "/dev/termination-log",
         "incident_dir": "{[logging] base_log_folder}/watchdog_hook",
         "incident_retention": "50",
         "incident_max_mb": "200",

@@ -147,9 +147,10 @@ def test_the_table_of_events_has_every_event_of_the_package_and_no_other():
         text = path.read_text(encoding="utf-8")
         said.update(EVENT.findall(text))
         said.update(
-            re.findall(r'(?:note|log_line|render|_first_line)\(\s*(?:incident, )?"(\w+)"', text)
+            re.findall(r'(?:note|log_line|render|first_line)\(\s*(?:incident, )?"(\w+)"', text)
         )
         said.update(re.findall(r'"event": "(\w+)"', text))
+        said.update(re.findall(r'last_words[(,]\s*episode, "(\w+)"', text))
         said.update(re.findall(r'\.say\(\s*"[A-Z]+",\s*"(\w+)"', text))
 
     assert documented == said

@@ -36,6 +36,9 @@ STUCK = ThreadReading(
 )
 
 
+UNSAID = ("files", "stderr", "message", "no message")
+
+
 class Evidence:
     """Tells of a thread what the test says."""
 
@@ -95,6 +98,9 @@ class Evidence:
     def process_started(self) -> float | None:
         return None
 
+    def is_gone(self, pid: int, moment: float | None) -> bool:
+        return False
+
     def versions(self) -> dict[str, str]:
         return {}
 
@@ -113,14 +119,18 @@ class Actions:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.texts: list[str] = []
+        self.lines: list[str] = []  # on standard error
         self.incidents: dict[str, Incident] = {}
         self.outcome = "fired"
         self.lands = True
         self.available: tuple[str, ...] = ("signal", "shutdown")
         self.count = 0
+        self.left: str | None = None  # where it outlives the process
 
     def arm(self, current: Any) -> str | None:
         return None
+
+    def release(self) -> None: ...
 
     def disarm(self) -> None: ...
 
@@ -145,6 +155,12 @@ class Actions:
     def update(self, incident: Incident, delta: str = "") -> None:
         self.incidents[incident.id] = incident
 
+    def leave(self, text: str | None) -> None:
+        self.done.append("message" if text else "no message")
+        self.left = text
+
+    def look_back(self, note: Any, is_gone: Any) -> None: ...
+
     def say(self, level: str, text: str, *, wait: bool = False) -> None:
         found = re.match(r"watchdog_hook: event=(\w+)", text)
         self.done.append(found[1] if found else text)
@@ -152,6 +168,7 @@ class Actions:
 
     def urgent(self, line: str) -> None:
         self.done.append("stderr")
+        self.lines.append(line)
 
     def levers(self, flight: InFlight, reading: ThreadReading) -> tuple[str, ...]:
         return self.available
@@ -170,7 +187,7 @@ class Actions:
 
     @property
     def said(self) -> list[str]:
-        return [word for word in self.done if word not in ("files", "stderr")]
+        return [word for word in self.done if word not in UNSAID]
 
 
 class Scene:
@@ -238,7 +255,7 @@ def test_a_healthy_loop_is_never_spoken_of():
 def test_the_files_come_first_then_standard_error_then_the_log():
     scene = Scene().beat().look(31)
 
-    assert scene.actions.done == ["stall_began", "files", "stderr", "dump"]
+    assert scene.actions.done == ["stall_began", "files", "stderr", "message", "dump"]
 
 
 def test_the_dump_comes_again_at_2_4_and_8_times():
@@ -460,7 +477,7 @@ def test_the_evidence_comes_before_the_end_of_the_process():
         scene.look(300)
 
     assert scene.clock.now() == 1240.0
-    assert scene.actions.done[-3:] == ["stderr", "terminate", "terminated"]
+    assert scene.actions.done[-4:] == ["stderr", "message", "terminate", "terminated"]
     assert scene.actions.done.index("files") < scene.actions.done.index("terminated")
     assert scene.actions.incidents["i1"].actions[-1].deed == "terminate"
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from watchdog_hook.actions.interrupt import Interrupter
+from watchdog_hook.actions.message import TerminationMessage
 from watchdog_hook.actions.meter import Meter
 from watchdog_hook.actions.record import Recorder
 from watchdog_hook.actions.terminate import terminate
+from watchdog_hook.actions.unfinished import Unfinished
 from watchdog_hook.actions.voice import Voice
 from watchdog_hook.core.model import Incident, InFlight, ThreadReading
 from watchdog_hook.core.report import log_line
@@ -29,6 +31,8 @@ class Deeds:
             directory, config.incident_retention, config.incident_max_mb, mask=mask
         )
         self.voice = Voice()
+        self._message = TerminationMessage(config.termination_message)
+        self._unfinished = Unfinished(self.recorder)
         self._meter = Meter()
         self._interrupter: Interrupter | None = None
 
@@ -38,10 +42,14 @@ class Deeds:
         self._interrupter.arm()
         return self._interrupter.unavailable
 
-    def disarm(self) -> None:
-        """Give the signal back."""
+    def release(self) -> None:
+        """Give the signal back, and touch nothing any more; what is to be said still is."""
         if self._interrupter is not None:
             self._interrupter.disarm()
+
+    def disarm(self) -> None:
+        """Give everything back."""
+        self.release()
         self.voice.close()
 
     def forget(self) -> None:
@@ -49,6 +57,8 @@ class Deeds:
         if self._interrupter is not None:
             self._interrupter.forget()
         self.recorder.reset_after_fork()
+        self._unfinished.reset_after_fork()
+        self._message.reset_after_fork()
         self.voice.reset_after_fork()
         self._meter.reset_after_fork()
 
@@ -67,6 +77,19 @@ class Deeds:
         """Bring an incident's files up to date."""
         self.recorder.update(incident, delta)
         self._complain()
+
+    def leave(self, text: str | None) -> None:
+        """Leave the account of a stall where it outlives this process; None: there is none any more."""
+        if text is None:
+            self._message.take_back()
+        else:
+            self._message.put(text)
+
+    def look_back(
+        self, note: Callable[..., None], is_gone: Callable[[int, float | None], bool]
+    ) -> None:
+        """Have the stall noted in which this process's predecessor ended, if there was one. Waits for nothing."""
+        self._unfinished.look(note, is_gone)
 
     def say(self, level: str, text: str, *, wait: bool = False) -> None:
         """Log a record; where the log does not take it, write it to standard error."""
@@ -103,7 +126,13 @@ class Deeds:
 
     def working(self) -> bool:
         """Say whether a file or a record is being written, or a metric sent."""
-        return self.voice.working() or self.recorder.working() or self._meter.working()
+        return (
+            self.voice.working()
+            or self.recorder.working()
+            or self._meter.working()
+            or self._message.working()
+            or self._unfinished.working()
+        )
 
     def _complain(self) -> None:
         trouble = self.recorder.trouble()

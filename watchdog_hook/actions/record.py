@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import itertools
 import os
 import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from watchdog_hook.core import report, speedscope
 from watchdog_hook.errand import Errands
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 DISK_PATIENCE = (
     10.0  # seconds for all files of a dump; a disk may hang, and nobody may hang with it
 )
+ENTRIES_READ = 10_000  # of the directory: it may be shared by many hosts
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -47,6 +49,7 @@ class Recorder:
         self._max_bytes = max_mb * 1_000_000
         self._host = re.sub(r"[^A-Za-z0-9.-]", "_", host or socket.gethostname()) or "localhost"
         self._mask = mask or str
+        self._mine = re.compile(rf"\d{{8}}T\d{{6}}Z-{re.escape(self._host)}-\d+-\d+")
         self._errands = Errands("watchdog-hook-disk", DISK_PATIENCE)
         self._count = 0
         self._open: set[str] = set()
@@ -116,7 +119,7 @@ class Recorder:
         self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = self.path(incident.id)
         folder.mkdir(mode=0o700)
-        with _opened(folder) as fd:
+        with opened(folder) as fd:
             written = [
                 self._attempt_file(fd, "dump.txt", lambda file: _put(file, [text, "\n"])),
                 self._attempt_file(
@@ -132,15 +135,33 @@ class Recorder:
         self._prune()
 
     def _update(self, incident: Incident, delta: str) -> None:
-        with _opened(self.path(incident.id)) as fd:
+        with opened(self.path(incident.id)) as fd:
             if delta:
                 self._attempt(lambda: _append(fd, "dump.txt", delta))
-            # A reader sees the old file or the new one, never half of one.
-            temporary = ".incident.json.new"
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=fd)
-            if self._attempt_file(fd, temporary, lambda file: _put(file, self._json(incident))):
-                os.replace(temporary, "incident.json", src_dir_fd=fd, dst_dir_fd=fd)
+            self._replace_json(fd, self._json(incident))
+
+    def of_this_host(self, most: int) -> list[str]:
+        """Return the ids of this host's newest incidents, the newest first. May hang; raises OSError."""
+        with os.scandir(self._dir) as entries:
+            found = [
+                entry.name
+                for entry in itertools.islice(entries, ENTRIES_READ)
+                if self._mine.fullmatch(entry.name)
+            ]
+        return sorted(found, reverse=True)[:most]
+
+    def rewrite(self, incident_id: str, data: Mapping[str, Any]) -> None:
+        """Put other content into an `incident.json`, masked already. May hang; raises OSError."""
+        with opened(self.path(incident_id)) as fd:
+            self._replace_json(fd, report.json_chunks(data))
+
+    def _replace_json(self, folder: int, chunks: Iterable[str]) -> None:
+        """Write `incident.json` anew: a reader sees the old file or the new one, never half of one."""
+        temporary = ".incident.json.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
+        if self._attempt_file(folder, temporary, lambda file: _put(file, chunks)):
+            os.replace(temporary, "incident.json", src_dir_fd=folder, dst_dir_fd=folder)
 
     def _attempt_file(self, folder: int, name: str, fill: Callable[[int], None]) -> bool:
         """Make a new file; what cannot be written whole is removed. The other files have their own chance."""
@@ -170,13 +191,12 @@ class Recorder:
 
     def _prune(self) -> None:
         """Remove this host's oldest incidents beyond number or size; never one that is still open."""
-        mine = re.compile(rf"\d{{8}}T\d{{6}}Z-{re.escape(self._host)}-\d+-\d+")
         with os.scandir(self._dir) as entries:
             kept = sorted(
                 (
                     (entry.stat(follow_symlinks=False).st_mtime, entry.name)
                     for entry in entries
-                    if mine.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+                    if self._mine.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
                 ),
                 key=lambda pair: (pair[1].partition("-")[0], pair[0]),
             )
@@ -193,7 +213,8 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
+def opened(folder: Path) -> Iterator[int]:
+    """Hold an incident's folder open, by descriptor: the name may lead elsewhere later. Raises OSError."""
     fd = os.open(folder, _FOLDER)
     try:
         yield fd

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from watchdog_hook.cli import FINE, PROBLEM, UsageError, store
 from watchdog_hook.cli.console import make_console, stdout_is_stderr, visible
-from watchdog_hook.cli.wording import when
+from watchdog_hook.cli.wording import ending, when
 from watchdog_hook.core.owner import is_own
 from watchdog_hook.core.text import clean, frame_text
 
@@ -134,7 +134,9 @@ def _print_groups(groups: list[Group]) -> None:
         lines = [Text(clean(group.heading()), style), Text(f"  {group.times()}")]
         if group.fingerprint and (place := group.place()):
             lines.append(Text(f"  at    {place}"))
-        lines.append(Text(f"  last  {visible(group.last.id)}"))
+        last = group.last.incident
+        died = ", ended with its process" if last is not None and last.process_ended else ""
+        lines.append(Text(f"  last  {visible(group.last.id)}{died}"))
         for line in lines:
             console.print(line, soft_wrap=True)
 
@@ -155,7 +157,7 @@ def _table(found: list[Stored]) -> Table:
             incident.phase or "",
             incident.call or "",
             incident.finding.id,
-            when(incident.ended) if incident.ended else "not seen",
+            "with its process" if incident.process_ended else ending(incident),
         )
         table.add_row(*(Text(clean(cell)) for cell in cells))
     return table
@@ -169,6 +171,7 @@ def _row(stored: Stored) -> dict[str, Any]:
         "path": str(stored.path),
         **{key: data.get(key) for key in ("began", "ended", "silence_s", "phase", "call", "peer")},
         "verdict": verdict.get("id") if isinstance(verdict, dict) else None,
+        "process_ended": stored.incident is not None and stored.incident.process_ended,
         "fingerprint": stored.fingerprint,
         "damage": list(stored.damage),
     }

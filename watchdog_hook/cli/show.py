@@ -12,7 +12,7 @@ from rich.text import Text
 
 from watchdog_hook.cli import FINE, PROBLEM, store
 from watchdog_hook.cli.console import make_console, visible
-from watchdog_hook.cli.wording import when
+from watchdog_hook.cli.wording import ending, when
 from watchdog_hook.core import report
 from watchdog_hook.core.owner import AIRFLOW, HOOK, LIBRARY, YOURS, owner
 from watchdog_hook.core.text import clean, frame_text
@@ -135,7 +135,7 @@ def _facts(stored: Stored, incident: Incident) -> Iterator[tuple[str, str]]:
     yield "phase", incident.phase or ""
     yield "call", f"{call} to {incident.peer}" if call and incident.peer else call
     yield "began", when(incident.began)
-    yield "ended", when(incident.ended) if incident.ended else "not seen"
+    yield "ended", ending(incident)
     yield "silence", f"{incident.silence_s:.0f} s"
     yield "waiting", "" if incident.waiting is None else f"{incident.waiting} task instances"
     for number, deed in enumerate(incident.actions):

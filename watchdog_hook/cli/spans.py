@@ -54,6 +54,8 @@ def spans_of(incident: Incident, dump: float, end: float, phases: dict[str, int]
     """Return all that lasted; each phase's name gets its number in `phases`, for its colour."""
     where = f" in {incident.phase}" if incident.phase else ""
     ended = "then the loop went on" if incident.ended else "its end was not seen"
+    if incident.process_ended:
+        ended = "then its process ended"
     told = f"silent for {duration(incident.silence_s)}{where}; {ended}"
     silence = max(incident.silence_s, 0.0)
     yield Span("loop", 0.0, silence, "silence", f"silent {duration(silence)}{where}", told)

@@ -6,6 +6,10 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from watchdog_hook.core.model import Incident
 
 # "[section] option = value", and what may be said after it.
 _SETTING = re.compile(r"(\[\w+\] \w+ = (?:\{.*\}|\S+))(.*)")
@@ -19,6 +23,13 @@ def when(seconds: float | None, form: str = "%Y-%m-%d %H:%M:%SZ") -> str:
         return f"{datetime.fromtimestamp(seconds, timezone.utc):{form}}"
     except (OverflowError, ValueError, OSError):
         return "?"
+
+
+def ending(incident: Incident) -> str:
+    """Return when a stall ended, or with what."""
+    if incident.process_ended:
+        return f"with its process, which wrote last at {when(incident.ended)}"
+    return when(incident.ended) if incident.ended else "not seen"
 
 
 def duration(seconds: float | None) -> str:

@@ -217,6 +217,9 @@ class Finding:
         return dataclasses.replace(self, also=others, signs=signs)
 
 
+PROCESS_ENDED = "process ended"  # the deed of an incident that its process did not survive
+
+
 @dataclass(frozen=True, slots=True)
 class Deed:
     """One thing the watchdog did about an incident."""
@@ -251,6 +254,11 @@ class Incident:
     actions: tuple[Deed, ...] = ()
     waiting: int | None = None  # task instances that waited, as the host counts them
     truncated: bool = False
+
+    @property
+    def process_ended(self) -> bool:
+        """Whether its process ended before the loop came back; `ended` is then when it last wrote."""
+        return any(deed.deed == PROCESS_ENDED for deed in self.actions)
 
     def evolve(self, **changes: Any) -> Incident:
         """Return a copy with these fields changed."""

@@ -210,3 +210,6 @@ class Observed:
     ] = ()  # healthy samples: a stack, and how often
     # Of the silence, in which the watchdog waited for the interpreter: some thread kept it (the GIL) to itself.
     gil_s: float | None = None
+    ended_by: str | None = (
+        None  # the exception that ended the loop, in words; None: it goes on, or ran out
+    )

@@ -51,7 +51,7 @@ def render(
     wanted it. What does not fit goes in this order: other threads, calls, turns, samples; the text says so.
     The stalled thread's stack stays.
     """
-    first = _first_line(incident, event, asked=asked or None)
+    first = first_line(incident, event, asked=asked or None)
     report = _Report(incident, files, plan, first, brief=limit is not None)
     lines = report.lines()
     if limit is None or _size(lines) <= limit:
@@ -75,7 +75,7 @@ def render_delta(
     With `since_s`, the seconds since then, calls that began or ended in between are told apart.
     """
     lines = [
-        _first_line(incident, "dump", repeated=True),
+        first_line(incident, "dump", repeated=True),
         *_sentence(incident.finding.sentence),
         *_delta_of_stack(before, now),
         *_delta_of_threads(before, now),
@@ -104,7 +104,7 @@ class _Report:
         self._tail = [
             *around.lines(snapshot.observed),
             *_unavailable(snapshot.unavailable),
-            *_actions(incident),
+            *deeds(incident),
             *self._files,
         ]
 
@@ -172,7 +172,8 @@ def _cut_lines(lines: Sequence[str], limit: int | None) -> list[str]:
     return [*kept, note]
 
 
-def _first_line(incident: Incident, event: str, **more: object) -> str:
+def first_line(incident: Incident, event: str, **more: object) -> str:
+    """Return the line with which every record on an incident begins, in logfmt."""
     return log_line(
         event,
         incident=incident.id,
@@ -299,9 +300,10 @@ def _unavailable(pairs: Sequence[tuple[str, str]]) -> list[str]:
     ]
 
 
-def _actions(incident: Incident) -> list[str]:
+def deeds(incident: Incident, most: int = 0) -> list[str]:
+    """Return a line for each thing that was done about an incident; with `most`, for the last ones only."""
     lines = []
-    for deed in incident.actions:
+    for deed in incident.actions[-most:]:
         by = f" by {deed.lever}" if deed.lever else ""
         came = f": {deed.outcome}" if deed.outcome else ""
         lines.append(" " + clean(f"At {deed.at_s:.1f} s: {deed.deed}{by}{came}", WIDTH))

@@ -15,7 +15,7 @@ class Patience:
 
     stall: float  # silence that is a stall
     sample: float  # silence after which the stack is sampled, so that motion can be seen
-    startup: float  # silence allowed until the first iteration has ended, and after the last
+    startup: float  # silence allowed until the first iteration has ended
     tolerance: float  # how late the watchdog's own wait may end before the process counts as paused
 
 
@@ -27,9 +27,7 @@ class Reading:
     beat_at: float  # of the last beat
     overslept: float = 0.0  # how much later than asked the watchdog's own wait ended
     moved: bool = False  # since the look before: another stack, or a call began or ended
-    ending: bool = (
-        False  # the loop is over and its executors are shutting down, which takes its time
-    )
+    ending: bool = False  # the loop is over: what is left of the process is shutting down
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,5 +137,5 @@ def judge(state: State, reading: Reading, patience: Patience) -> tuple[State, tu
 
 
 def grace(state: State, ending: bool, patience: Patience) -> float:
-    """Return the seconds of silence that are allowed to the first iteration and to the end; 0 in between."""
-    return patience.startup if state.beats < 2 or ending else 0.0
+    """Return the seconds of silence that are allowed to the first iteration; 0 after it, and where it is over."""
+    return patience.startup if state.beats < 2 and not ending else 0.0

@@ -94,6 +94,10 @@ class Evidence:
         """Return when this process began, in seconds since the epoch."""
         return process.started(self._psutil, self._missed)
 
+    def is_gone(self, pid: int, moment: float | None) -> bool:
+        """Tell whether the process that had this number at that moment, by the wall clock, is no more."""
+        return process.is_gone(self._psutil, pid, moment)
+
     def versions(self) -> dict[str, str]:
         """Return what runs here: Python, this package and the platform. Hosts add their own."""
         # Looked up, not imported: the package's front door leads to every floor.

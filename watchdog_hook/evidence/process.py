@@ -84,6 +84,20 @@ def started(psutil: Any, missed: dict[str, str]) -> float | None:
     return None
 
 
+def is_gone(psutil: Any, pid: int, moment: float | None) -> bool:
+    """Tell whether the process that had this number at that moment is no more. In doubt it is still there."""
+    if psutil is None or moment is None:
+        return False
+    try:
+        found = psutil.Process(pid)
+        # Another one has its number since: in a container that starts again this is the rule, and may be we.
+        return bool(found.create_time() > moment or found.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return not psutil.pid_exists(pid)  # it may be there, and hidden
+    except Exception:  # noqa: BLE001 - psutil has exceptions of its own for a missing /proc
+        return False
+
+
 def debugger_attached() -> bool:
     """Say whether a debugger holds or traces this process, or waits at its prompt. Never raises."""
     return _traced_by_another() or _traces_itself() or _at_a_prompt()

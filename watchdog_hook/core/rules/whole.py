@@ -40,6 +40,17 @@ _ENOUGH = 3  # samples to say so
 _THROTTLED = 0.3  # of the silence without the processor, by the cgroup's quota
 _HELD = 0.5  # of the silence in which Python could not run
 _SENDS = ("write", "writev", "sendto", "sendmsg", "sendfile")
+_EXECUTOR_END = "executor.end"
+# Phases behind it, as integrations and the watchdog name them.
+_AFTER = {
+    "shutdown": "the scheduler is being shut down",
+    "exit": "the process has not ended: its exit hooks run, or what Airflow does last",
+}
+# What is no fault of the executor's.
+_TAKES_TIME = {
+    "KubernetesExecutor": " It gives its watchers some 20 s to end; more is not normal.",
+    "LocalExecutor": " It waits for the tasks that it still runs, however long they take.",
+}
 _STARVED = 20.0  # % of ten seconds in which all of the cgroup waited for memory
 _JUST_NOW = 5.0  # seconds since a beat in which nobody asks where the next one is
 
@@ -82,10 +93,20 @@ def _loop(case: Case) -> str:
 
 
 def _ends(case: Case) -> str:
+    by = f" (ended by {case.seen.ended_by})" if case.seen.ended_by else ""
+    phase = case.phase or ""
+    what = "the executor is being shut down" if phase.startswith(_EXECUTOR_END) else _AFTER[phase]
+    whom = f" for {case.awaited.name}, pid {case.awaited.pid}" if case.awaited else ""
+    normal = next((words for name, words in _TAKES_TIME.items() if name in phase), "")
     return (
-        f"the loop is over, and the executor is being shut down; that waits in {case.leaf}."
+        f"the loop is over{by}, and {what}; that waits in {case.leaf}{_caller(case)}{whom}.{normal}"
         " The process does not schedule any more"
     )
+
+
+def _is_over(case: Case) -> bool:
+    phase = case.phase or ""
+    return phase.startswith(_EXECUTOR_END) or phase in _AFTER
 
 
 def _moves(case: Case) -> bool:
@@ -98,10 +119,6 @@ def _turns(case: Case) -> bool:
 
 def _asked(case: Case) -> bool:
     return case.how == "asked"
-
-
-def _shuts_down(case: Case) -> bool:
-    return (case.phase or "").startswith("executor.end")
 
 
 def _no_stall(case: Case) -> str:
@@ -282,7 +299,7 @@ _OWN_TIMEOUT = (
 FIRST = (
     Rule(
         "no-stall",
-        both(_asked, neither(_shuts_down)),
+        both(_asked, neither(_is_over)),
         _no_stall,
         "Nothing has to be done: this dump was asked for, by `watchdog-hook dump`.",
         raise_helps=False,
@@ -290,10 +307,11 @@ FIRST = (
     ),
     Rule(
         "shutdown",
-        _shuts_down,
+        _is_over,
         _ends,
-        "The log above says by which exception or signal the loop ended. Restart the process; [watchdog_hook]"
-        " terminate_after does not reach a process that is leaving.",
+        "Nothing is scheduled any more: restart the process, unless it only waits for the tasks of a"
+        " LocalExecutor. [watchdog_hook] terminate_after ends a process that has been silent for so long while it"
+        " leaves.",
         raise_helps=False,
         known=("apache/airflow#28328", "apache/airflow#52284", "apache/airflow#67870"),
     ),

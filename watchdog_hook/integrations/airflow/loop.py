@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from watchdog_hook.core.text import clean
+from watchdog_hook.watchdog import signal_name
 
 if TYPE_CHECKING:
     from watchdog_hook.integrations.airflow.fence import Fence
@@ -11,6 +15,7 @@ if TYPE_CHECKING:
     from watchdog_hook.integrations.patch import Patches
     from watchdog_hook.watchdog import Watchdog
 
+MESSAGE = 200  # characters of an exception's text
 BEAT = "_do_scheduling"  # once per iteration, in every version from 2.7 to 3.3
 
 # Actions of the loop that can be done again later, and what they return when an API call in them got stuck.
@@ -55,6 +60,8 @@ class Loop:
             patches.wrap(owner, name, self._boundary(f"timer {name.strip('_')}", default))
         for name in TIMERS:
             patches.wrap(owner, name, self._phase(name.strip("_")))
+        # It becomes the handler of SIGTERM and SIGINT later on, in `_execute`.
+        patches.wrap(owner, "_exit_gracefully", self._told_to_end)
         for executor in executors:
             for kind in dict.fromkeys((type(executor), *_parts(executor))):
                 # Every override on the way: those of hybrid executors call their parts' own.
@@ -117,16 +124,43 @@ class Loop:
 
         return wrapper
 
+    def _told_to_end(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        # In a signal handler: a store and nothing else. Airflow's own handler logs, and may get stuck in that.
+        self._dog.tell(args[0] if args else 0)
+        return wrapped(*args, **kwargs)
+
     def _executor_phase(self, name: str) -> Any:
         def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
             if name == "end":
-                # Waits for its children: 20 s for each watcher, and a LocalExecutor for its tasks.
-                self._dog.ending = True
-                self._dog.beat()
+                self._dog.fail.run("ended by", say_over, self._dog)
             with self._dog.phase(f"executor.{name} ({type(instance).__name__})"):
                 return wrapped(*args, **kwargs)
 
         return wrapper
+
+
+def say_over(dog: Watchdog, phase: str = "shutdown") -> None:
+    """
+    Say that the loop is over, and by which exception: the one that is being handled where this is called.
+
+    Of its text only the first line: SQLAlchemy's have the statement and its values in the others.
+    """
+    error, told = sys.exc_info()[1], dog.told
+    if error is None:
+        words = None
+    elif told is not None and isinstance(error, SystemExit):
+        words = f"{signal_name(told[0])}: the scheduler was told to end"
+    else:
+        text = clean(next(iter(_text_of(error).splitlines()), ""), MESSAGE)
+        words = f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__
+    dog.loop_is_over(words, phase)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - somebody else's __str__
+        return ""
 
 
 def executors_of(runner: Any) -> list[Any]:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchdog_hook.core.report import log_line
 from watchdog_hook.integrations.airflow import settings
 from watchdog_hook.integrations.airflow.fence import fence_of
 from watchdog_hook.integrations.airflow.host import AirflowHost
 from watchdog_hook.integrations.airflow.kubernetes_executor import MODULE, KubernetesExecutors
-from watchdog_hook.integrations.airflow.loop import Loop, executors_of
+from watchdog_hook.integrations.airflow.loop import Loop, executors_of, say_over
 from watchdog_hook.integrations.airflow.watchers import Watchers
 from watchdog_hook.integrations.kubernetes import ApiCalls
 from watchdog_hook.integrations.patch import Patches
 from watchdog_hook.watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from types import FrameType
+
 log = logging.getLogger("watchdog_hook")
+
+_COMMAND = re.compile(r"/airflow/cli/commands/(?:\w+/)*scheduler_command\.py$")
 
 
 @dataclass
@@ -28,6 +34,7 @@ class Armed:
 
     dog: Watchdog
     patches: Patches
+    lives_for_it: bool = False  # the process: it ends with the scheduler
 
 
 def arm(runner: Any) -> Armed | None:
@@ -58,31 +65,61 @@ def arm(runner: Any) -> Armed | None:
     except BaseException:
         patches.remove()
         raise
+    armed = Armed(dog, patches, _is_command())
+    try:
+        _say_armed(dog, executors, host)
+        # What arming has allocated would bring the next full collection forward, into a child that is forked
+        # soon; there it would touch, and so copy, all the memory that the child shares with this process.
+        gc.collect()
+    except BaseException:
+        # Told to end already: Airflow leaves by an exception, and `_execute` will not come to disarm.
+        disarm(armed)
+        raise
+    return armed
+
+
+def _say_armed(dog: Watchdog, executors: list[Any], host: AirflowHost) -> None:
+    config = dog.config
     log.info(
         "%s",
         log_line(
             "armed",
-            dump_after=found.config.dump_after,
-            interrupt=",".join(found.config.interrupt) or "off",
-            interrupt_after=found.config.interrupt_after,
+            dump_after=config.dump_after,
+            interrupt=",".join(config.interrupt) or "off",
+            interrupt_after=config.interrupt_after,
             executors=",".join(type(executor).__name__ for executor in executors),
-            incident_dir=found.config.incident_dir,
+            incident_dir=config.incident_dir,
             **_named(host),
         ),
     )
-    # What arming has allocated would bring the next full collection forward, into a child that is forked soon;
-    # there it would touch, and so copy, all the memory that the child shares with this process.
-    gc.collect()
-    return Armed(dog, patches)
 
 
 def disarm(armed: Armed) -> None:
-    """Stop the watchdog and put every original back."""
+    """
+    Put every original back, and stop the watchdog; called where `_execute` returns or raises.
+
+    Where the process has nothing left to do but to end, the watchdog's thread stays until the interpreter ends it.
+    """
+    dog = armed.dog
+    dog.fail.run("ended by", say_over, dog, "exit")
     try:
-        armed.dog.stop()
+        if armed.lives_for_it:
+            dog.let_go()
+        else:
+            dog.stop()
     finally:
         armed.patches.remove()
     log.info("%s", log_line("disarmed"))
+
+
+def _is_command() -> bool:
+    """Tell whether Airflow's own `airflow scheduler` called us, and not a test or a program around it."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if _COMMAND.search(frame.f_code.co_filename):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _patch(
