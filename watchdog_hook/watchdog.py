@@ -540,6 +540,7 @@ class Watchdog:
             phase=self.where,
             action="exit",
             exit_code=75,
+            component=self.host.component,
         )
         if episode is not None:
             self.incidents.acted(episode, Deed(silence, "terminate", None, "exit code 75"))
@@ -559,7 +560,8 @@ class Watchdog:
 
     def say(self, level: str, event: str, **fields: Any) -> None:
         """Log one event from the watchdog's thread."""
-        self._actions.say(level, self.mask(log_line(event, **fields)))
+        line = log_line(event, **fields, component=self.host.component)
+        self._actions.say(level, self.mask(line))
 
     def mask(self, text: str) -> str:
         """Return a text without secrets, as far as the host knows them."""

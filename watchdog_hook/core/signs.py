@@ -37,6 +37,7 @@ class Case:
     call: CallRecord | None = None
     reading: ThreadReading | None = None
     how: str = "silent"  # or "moving": silent for long, yet seen to move; "turning": it beats, and starts nothing
+    component: str | None = None  # what stalled, where that is not the scheduler's loop
 
     @property
     def seen(self) -> Observed:

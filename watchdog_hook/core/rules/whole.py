@@ -5,6 +5,7 @@ from __future__ import annotations
 from watchdog_hook.core.observed import ExecutorFacts
 from watchdog_hook.core.owner import is_own
 from watchdog_hook.core.progress import has_work_and_room
+from watchdog_hook.core.rules import event_loop
 from watchdog_hook.core.rules.rule import (
     LAST,
     WHOLE,
@@ -241,14 +242,20 @@ FIRST = (
         "slow",
         _moves,
         _slow,
-        "The samples show where the time goes. Fewer pods a loop: [kubernetes_executor]"
+        "The samples show where the time goes. In the scheduler, fewer pods a loop: [kubernetes_executor]"
         " worker_pods_creation_batch_size; many completed pods: [kubernetes_executor] delete_worker_pods = True;"
         " many DAG runs: [scheduler] max_dagruns_per_loop_to_schedule.",
         raise_helps=False,
         rank=WHOLE,
         known=("apache/airflow#34877", "apache/airflow#22612"),
     ),
-    Rule("foreign-code", foreign_code, _in_the_way, _OWN_TIMEOUT, raise_helps=False),
+    Rule(
+        "foreign-code",
+        both(foreign_code, neither(event_loop.blocked)),
+        _in_the_way,
+        _OWN_TIMEOUT,
+        raise_helps=False,
+    ),
     Rule(
         "name-service",
         innermost("/socket.py", "getaddrinfo"),

@@ -27,8 +27,12 @@ PREFIX = "watchdog_hook."
 class AirflowHost(Host):
     """Everything is imported in the main thread at arming time: the watchdog's thread imports nothing."""
 
-    def __init__(self, runner: Any, executors: list[Any]) -> None:
-        self.job_id = str(runner.job.id) if getattr(runner.job, "id", None) is not None else None
+    def __init__(
+        self, runner: Any, executors: list[Any], component: str | None = None, job: object = None
+    ) -> None:
+        job = getattr(getattr(runner, "job", None), "id", job)
+        self.job_id = None if job is None else str(job)
+        self.component = component
         self._executors = executors
         self._database = _tried(MetadataDatabase)
         celery = any("Celery" in type(executor).__name__ for executor in executors)

@@ -2,85 +2,39 @@
 
 from __future__ import annotations
 
-import gc
-import logging
 import sys
-from dataclasses import dataclass
 from typing import Any
 
-from watchdog_hook.core.report import log_line
-from watchdog_hook.integrations.airflow import settings
+from watchdog_hook.integrations.airflow import arming
+from watchdog_hook.integrations.airflow.arming import SCHEDULER, Armed
 from watchdog_hook.integrations.airflow.host import AirflowHost
 from watchdog_hook.integrations.airflow.kubernetes_executor import MODULE, KubernetesExecutors
-from watchdog_hook.integrations.airflow.loop import Loop, executors_of
+from watchdog_hook.integrations.airflow.loop import BEAT, Loop, executors_of
 from watchdog_hook.integrations.kubernetes import ApiCalls
 from watchdog_hook.integrations.patch import Patches
 from watchdog_hook.watchdog import Watchdog
 
-log = logging.getLogger("watchdog_hook")
-
-
-@dataclass
-class Armed:
-    """What has to be taken off again."""
-
-    dog: Watchdog
-    patches: Patches
-
 
 def arm(runner: Any) -> Armed | None:
     """Read the settings, put the wrappers on, start the watchdog. None when it is switched off."""
-    found = settings.read()
-    for problem in found.problems:
-        log.error("%s", log_line("bad_setting", outcome=problem))
-    if not found.config.enabled:
+    config = arming.config_for(SCHEDULER)
+    if config is None:
         return None
     executors = executors_of(runner)
     host = AirflowHost(runner, executors)
-    dog = Watchdog(found.config, host=host)
-    patches = Patches(dog.fail)
-    try:
-        if not _patch(dog, patches, runner, executors, host):
-            log.error(
-                "%s",
-                log_line(
-                    "part_off",
-                    part="beat",
-                    outcome="not armed: this Airflow's scheduler has no _do_scheduling",
-                    **_named(host),
-                ),
-            )
-            patches.remove()
-            return None
-        dog.start()
-    except BaseException:
-        patches.remove()
-        raise
-    log.info(
-        "%s",
-        log_line(
-            "armed",
-            dump_after=found.config.dump_after,
-            interrupt=",".join(found.config.interrupt) or "off",
-            interrupt_after=found.config.interrupt_after,
-            executors=",".join(type(executor).__name__ for executor in executors),
-            incident_dir=found.config.incident_dir,
-            **_named(host),
-        ),
+
+    def patch(dog: Watchdog, patches: Patches) -> str | None:
+        patched = _patch(dog, patches, runner, executors, host)
+        return None if patched else f"this Airflow's scheduler has no {BEAT}"
+
+    return arming.begin(
+        config,
+        host,
+        patch,
+        interrupt=",".join(config.interrupt) or "off",
+        interrupt_after=config.interrupt_after,
+        executors=",".join(type(executor).__name__ for executor in executors),
     )
-    # What arming has allocated would bring the next full collection forward, into a child that is forked soon;
-    # there it would touch, and so copy, all the memory that the child shares with this process.
-    gc.collect()
-    return Armed(dog, patches)
-
-
-def disarm(armed: Armed) -> None:
-    """Stop the watchdog and put every original back."""
-    try:
-        armed.dog.stop()
-    finally:
-        armed.patches.remove()
-    log.info("%s", log_line("disarmed"))
 
 
 def _patch(
@@ -121,11 +75,3 @@ def _patch_calls(dog: Watchdog, patches: Patches) -> ApiCalls:
     calls = ApiCalls(dog)
     patches.wrap(RESTClientObject, "request", calls.request)
     return calls
-
-
-def _named(host: AirflowHost) -> dict[str, str]:
-    known = host.versions()
-    return {
-        "airflow": known.get("apache-airflow", "?"),
-        "provider": known.get("apache-airflow-providers-cncf-kubernetes", "none"),
-    }
