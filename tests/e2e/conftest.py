@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from tests.e2e.airflow_home import HOOK, AirflowHome, make_template
-from tests.e2e.scheduler import Scheduler
+from tests.e2e.scheduler import COMMAND, Scheduler
 from tests.fakes.kube_api import KubeApi
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class Start(Protocol):
-    """Start a scheduler; with `home`, one more in the home of another."""
+    """Start a scheduler, or another command; with `home`, one more in the home of another."""
 
     def __call__(
         self,
@@ -46,6 +46,7 @@ class Start(Protocol):
         *,
         local_settings: str = HOOK,
         home: AirflowHome | None = None,
+        command: tuple[str, ...] = COMMAND,
     ) -> Scheduler: ...
 
 
@@ -79,13 +80,14 @@ def start(api: KubeApi, template: Path, request: pytest.FixtureRequest) -> Itera
         *,
         local_settings: str = HOOK,
         home: AirflowHome | None = None,
+        command: tuple[str, ...] = COMMAND,
     ) -> Scheduler:
         if home is None:
             options = {"kubernetes_executor.config_file": api.kubeconfig, **(settings or {})}
             folder = root / f"home-{len(homes)}"
             home = AirflowHome(folder, options, template=template, local_settings=local_settings)
             homes.append(home)
-        schedulers.append(Scheduler(home))
+        schedulers.append(Scheduler(home, command))
         return schedulers[-1]
 
     yield start_one

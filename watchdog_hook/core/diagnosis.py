@@ -31,8 +31,8 @@ def diagnose(
     Return the narrowest rule that fits, in a sentence; others as narrow stand beside it in `also`.
 
     `unknown`, with the signs, when none fits. `call` is what the stalled thread has in flight, `reading` where
-    that thread stood, `how` it came to be looked at and `component` what it belongs to (see Case). Never raises for any stack; says
-    nothing that the evidence does not show.
+    that thread stood, `how` it came to be looked at and `component` what it belongs to (see Case). Never raises
+    for any stack; says nothing that the evidence does not show.
     """
     case = Case(snapshot, silence, phase, call, reading, how, component)
     fitting = [rule for rule in RULES if rule.when(case)]
