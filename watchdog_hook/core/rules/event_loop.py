@@ -114,7 +114,7 @@ RULES = (
         _blocked,
         "What runs in an event loop may only await. In a trigger: asyncio.sleep instead of time.sleep, an"
         " asynchronous client or hook instead of the plain one, asyncio.to_thread (or asgiref's sync_to_async)"
-        " around a call that blocks..",
+        " around a call that blocks.",
         raise_helps=False,
         known=("apache/airflow#73521",),
     ),

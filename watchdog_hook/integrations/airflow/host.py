@@ -55,6 +55,8 @@ class AirflowHost(Host):
 
     def waiting(self) -> int | None:
         """Return how many task instances wait in the executors, read without a call to anybody."""
+        if self.component is not None:
+            return None  # that one has none
         queued = sum(len(getattr(executor, "queued_tasks", ())) for executor in self._executors)
         in_kubernetes = self.kubernetes.recoveries if self.kubernetes else ()
         return queued + sum(recovery.waiting for recovery in in_kubernetes)
