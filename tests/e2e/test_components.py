@@ -105,7 +105,7 @@ def incident_of(process: Scheduler, event_id: str) -> dict[str, object]:
 @pytest.mark.parametrize("command", [PROCESSOR, TRIGGERER])
 def test_nobody_but_the_scheduler_is_watched_unasked(start: Start, dags: Path, command):
     process = start({**settings(bad_setting=1), "core.dags_folder": dags}, command=command)
-    ready = "Processing files using up to" if command is PROCESSOR else "Starting the triggerer"
+    ready = "Starting the Dag Processor Job" if command is PROCESSOR else "Starting the triggerer"
     process.wait_text(ready, timeout=120)
     process.wait_for(lambda: len(process.family()) > 1 or AIRFLOW < (3, 0), 60, "a child")
 
@@ -163,7 +163,7 @@ def test_a_bundle_that_does_not_come_is_named_with_its_line(start: Start, dags: 
     assert dump.facts["cause"] == "foreign-code"
     text = process.text()
     assert "of the dag processor has been silent" in text
-    assert "guest_bundle.py:17" in text
+    assert "guest_bundle.py:20" in text
     assert "nothing is interrupted here" in text
     assert process.terminate() == 0
     assert [event.name for event in process.events()][-1] == "disarmed"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
-from airflow.dag_processing.bundles.local import LocalDagBundle
+try:
+    from airflow.dag_processing.bundles.local import LocalDagBundle
+except ImportError:  # Airflow 2, which imports all there is beside the triggers
+    LocalDagBundle = object
 
 
 class WaitingBundle(LocalDagBundle):

@@ -101,15 +101,20 @@ class AirflowHost(Host):
 
     def gauge(self, name: str, value: float) -> None:
         """Send a gauge."""
-        self._stats.gauge(PREFIX + name, value)
+        self._stats.gauge(PREFIX + name, value, **self._tagged(None))
 
     def incr(self, name: str, tags: dict[str, str] | None = None) -> None:
         """Count one."""
-        self._stats.incr(PREFIX + name, tags=tags)
+        self._stats.incr(PREFIX + name, **self._tagged(tags))
 
     def timing(self, name: str, seconds: float) -> None:
         """Send a duration; as a timedelta, since a number's unit depends on version and setting."""
-        self._stats.timing(PREFIX + name, timedelta(seconds=seconds))
+        self._stats.timing(PREFIX + name, timedelta(seconds=seconds), **self._tagged(None))
+
+    def _tagged(self, tags: dict[str, str] | None) -> dict[str, Any]:
+        if self.component is not None:
+            tags = {**(tags or {}), "component": self.component}
+        return {"tags": tags} if tags else {}
 
     def breaker_open(self) -> bool:
         """Tell whether an API server is being left alone."""
