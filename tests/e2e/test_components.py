@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.airflow_home import AIRFLOW, HERE
 from tests.e2e.ordeal import QUICK
+from watchdog_hook.sentinel import pulse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,9 +82,9 @@ def release(fifo: Path) -> None:
     os.close(descriptor)
 
 
-def threads_of(process: Scheduler) -> list[str]:
-    found = (Path(f"/proc/{each.pid}/task").glob("*/comm") for each in process.family())
-    return [name.read_text(encoding="utf-8").strip() for names in found for name in names]
+def watched(process: Scheduler) -> list[int]:
+    """Return the processes that keep a pulse of their own, as everything does that is watched."""
+    return [each.pid for each in process.family() if pulse.of_process(each.pid) is not None]
 
 
 def defer(process: Scheduler, *triggers: str) -> None:
@@ -109,7 +110,7 @@ def test_nobody_but_the_scheduler_is_watched_unasked(start: Start, dags: Path, c
     process.wait_text(ready, timeout=120)
     process.wait_for(lambda: len(process.family()) > 1 or AIRFLOW < (3, 0), 60, "a child")
 
-    assert "watchdog-hook" not in threads_of(process)
+    assert watched(process) == []
     process.terminate()
     assert "watchdog_hook" not in process.text()
 
@@ -220,6 +221,7 @@ def test_a_trigger_that_blocks_is_named_with_its_line_and_the_tasks_it_holds_up(
     defer(process, *(f"guest_triggers.{kind}={given}" for kind in kinds))
     process.wait_for(lambda: len(list(tmp_path.glob("*-*"))) == len(kinds), 90, "triggers")
     before = [event.name for event in process.events()]
+    assert len(watched(process)) == (2 if AIRFLOW >= (3, 0) else 1)
 
     os.mkfifo(fifo)
     dump = process.wait_event("dump", timeout=60)
