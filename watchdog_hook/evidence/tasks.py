@@ -56,7 +56,7 @@ def capture(first: int | None = None) -> tuple[TaskGroup, ...]:
     module = sys.modules.get("asyncio.tasks")
     if module is None:
         return ()
-    kinds = tuple(
+    kinds: tuple[Any, ...] = tuple(
         kind
         for name in ("Task", "_PyTask")
         if isinstance(kind := getattr(module, name, None), type)
@@ -157,7 +157,7 @@ def _is_done(module: Any, future: Any) -> bool:
 
 def _frames(coroutine: Any) -> tuple[Frame, ...]:
     """Return where a coroutine waits, innermost frame first."""
-    found = []
+    found: list[Frame] = []
     for _ in range(DEPTH):
         if coroutine is None:
             break

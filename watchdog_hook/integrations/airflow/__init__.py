@@ -79,8 +79,10 @@ def wrap(module: "Any", name: str) -> None:
     try:
         owner, method, here, function = DOORS[name]
         runner = getattr(module, owner)
-        original = getattr(runner, method, None)
-        if getattr(original, _MARK, False) or (original is None and function == "arm_child"):
+        if function == "arm_child" and not hasattr(runner, method):
+            return
+        original: Any = getattr(runner, method)
+        if getattr(original, _MARK, False):
             return
         import functools
 
