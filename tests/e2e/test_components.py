@@ -269,3 +269,55 @@ def test_a_triggerer_that_waits_for_the_database_is_told_and_its_triggers_go_on(
     assert dump.facts["cause"] == "database-lock-wait"
     assert dump.facts["phase"] in ("load_triggers", "loop")
     assert len(process.events("stall_began")) == 1
+
+
+@ON_3
+def test_a_runner_that_gets_no_answer_from_its_supervisor_says_where_it_waits(start: Start):
+    process = start(settings(components="triggerer"), command=TRIGGERER)
+    process.wait_event("armed", timeout=120, count=2)
+    folder = process.home.folder / "logs" / "watchdog_hook"
+
+    process.send(signal.SIGSTOP)
+    try:
+        # Its log goes through the process that is stopped: the files do not.
+        process.wait_for(lambda: list(folder.glob("*/incident.json")), 60, "an incident")
+        (path,) = folder.glob("*/incident.json")
+        process.wait_for(lambda: _is_whole(path), 30, "all of it")
+        incident = json.loads(path.read_text(encoding="utf-8"))
+    finally:
+        process.send(signal.SIGCONT)
+    process.wait_event("stall_ended")
+
+    assert incident["pid"] != process.pid
+    assert incident["verdict"]["id"] == "event-loop-waits"
+    assert "TriggerCommsDecoder.asend" in incident["verdict"]["sentence"]
+    assert process.events("paused")
+    assert not process.events("interrupt", "part_off")
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError:
+        return False
+
+
+def test_a_trigger_that_blocks_for_ever_ends_the_process_where_that_is_asked_for(
+    start: Start, tmp_path: Path
+):
+    process = start(
+        settings(components="triggerer", interrupt_after=7, terminate_after=8), command=TRIGGERER
+    )
+    process.wait_event("armed", timeout=120, count=2)
+    os.mkfifo(tmp_path / "wait")
+    given = json.dumps({"folder": str(tmp_path)})
+    defer(process, f"guest_triggers.Blocking={given}")
+
+    code = process.wait(120)
+
+    # In Airflow 3 the loop is in a child. The child ends with 75, and its parent follows, with a code of its own.
+    assert code == (0 if AIRFLOW >= (3, 0) else 75)
+    assert "exit_code=75" in process.text()
+    names = [event.name for event in process.events()]
+    assert names.index("dump") < names.index("terminate")
+    assert process.events("terminate")[0].facts["component"] == "triggerer"

@@ -437,7 +437,10 @@ def test_tasks_stand_by_themselves_in_json_and_behind_the_stack_in_a_report():
     assert " component=triggerer" in text.partition("\n")[0]
     assert " Tasks of asyncio (13), those in one place together:" in text
     assert "  step/c: running in MainThread: see the stack of that thread" in text
-    assert "  12 x step/a, step/b and 10 more: waits for Future in MainThread\n    read" in text
+    assert (
+        "  12 x step/a, step/b and 10 more: waits for Future in MainThread\n    SSLSocket.read"
+        in text
+    )
     assert text.index("innermost frame first") < text.index("Tasks of asyncio")
     assert text.index("Tasks of asyncio") < text.index("Other threads")
 
