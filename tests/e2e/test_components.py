@@ -317,7 +317,7 @@ def test_a_trigger_that_blocks_for_ever_ends_the_process_where_that_is_asked_for
 
     # In Airflow 3 the loop is in a child. The child ends with 75, and its parent follows, with a code of its own.
     assert code == (0 if AIRFLOW >= (3, 0) else 75)
-    assert "exit_code=75" in process.text()
-    names = [event.name for event in process.events()]
-    assert names.index("dump") < names.index("terminate")
-    assert process.events("terminate")[0].facts["component"] == "triggerer"
+    # In Airflow 2 the log of a triggerer goes through a queue: its last records may be on standard error only.
+    last = next(line for line in process.text().splitlines() if "event=terminate" in line)
+    assert "exit_code=75 component=triggerer" in last
+    assert process.text().index("event=dump") < process.text().index(last)

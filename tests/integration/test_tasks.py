@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from watchdog_hook.core import tasks as text
 from watchdog_hook.core.observed import TaskGroup
-from watchdog_hook.evidence import stacks, tasks
+from watchdog_hook.evidence import tasks
 
 
 class Looper:
@@ -266,16 +269,27 @@ def test_nothing_is_kept_alive_by_a_look():
     assert kept[0]() is None
 
 
-def test_the_main_thread_of_a_forked_child_has_the_number_of_its_process():
-    import os
+CHILD = """
+import os, threading
+from watchdog_hook.evidence import stacks
 
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        name, native_id = stacks.known_threads()[threading.get_ident()]
-        os.write(writing, f"{name} {native_id == threading.get_native_id()}".encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        assert pipe.read() == "MainThread True"
-    os.waitpid(pid, 0)
+pid = os.fork()
+if pid == 0:
+    name, native_id = stacks.known_threads()[threading.get_ident()]
+    print(name, native_id == threading.get_native_id(), flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
+
+
+def test_the_main_thread_of_a_forked_child_has_the_number_of_its_process():
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=50,
+    )
+
+    assert done.stdout == "MainThread True\n"
