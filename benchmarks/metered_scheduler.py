@@ -104,14 +104,14 @@ class Switch:
 
     def turn(self, on: bool, runner: Any) -> None:
         """Arm, or disarm."""
-        from watchdog_hook.integrations.airflow import scheduler
+        from watchdog_hook.integrations.airflow import arming, scheduler
 
         if on and self._armed is None:
             self._armed = scheduler.arm(runner)
             if self._armed is None:
                 raise RuntimeError("the hook did not arm")
         elif not on and self._armed is not None:
-            scheduler.disarm(self._armed)
+            arming.disarm(self._armed)
             self._armed = None
             gc.collect()  # as arming does, so that what comes after begins alike
 

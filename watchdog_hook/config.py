@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from watchdog_hook.knobs import (
+    COMPONENT_LIST,
     FILE,
     FLAG,
     INTERRUPT,
@@ -40,7 +41,14 @@ class Config:
     number that equals its default counts as not set; two set against each other raise ConfigError.
     """
 
-    enabled: bool = knob(True, "Whether the scheduler is watched at all.", FLAG)
+    enabled: bool = knob(True, "Whether anything is watched at all.", FLAG)
+    components: tuple[str, ...] = knob(
+        ("scheduler",),
+        "Comma list of what is watched: scheduler, dag_processor (by itself or, in Airflow 2, as a child of the "
+        "scheduler), triggerer. The last two are dumped and diagnosed, never interrupted.",
+        COMPONENT_LIST,
+        example="scheduler,dag_processor,triggerer",
+    )
     poll_interval: float = knob(
         1.0,
         "How often the watchdog looks; a third as often while the loop beats and no call is in flight.",
@@ -88,13 +96,15 @@ class Config:
     )
     terminate_after: float = knob(
         0.0,
-        "Silence after which the process exits with code 75, also while it shuts down; 0 is never.",
+        "Silence after which the process exits with code 75, whichever of `components` it is, also while it "
+        "shuts down; 0 is never.",
         SECONDS_OR_NONE,
         example="240",
     )
     startup_grace: float = knob(
         300.0,
-        "Silence allowed to the first iteration; 0 allows no more than dump_after.",
+        "Silence allowed to the first iteration; 0 allows no more than dump_after. The DAG processor's first "
+        "turn clones its bundles.",
         SECONDS_OR_NONE,
     )
     exit_when_fenced: bool = knob(

@@ -100,6 +100,7 @@ class Incidents:
             finding=UNDIAGNOSED,
             snapshot=NOTHING,
             job_id=self._host.job_id,
+            component=self._host.component,
         )
         return Episode(incident, path, thread)
 
@@ -235,6 +236,7 @@ class Incidents:
             reading=self._evidence.thread(episode.thread, None),
             call=_record_of(self._book.current(episode.thread), snapshot),
             how=how,
+            component=episode.incident.component,
         )
 
     def _gather(self, episode: Episode, samples: Iterable[Sample]) -> Snapshot:
@@ -297,7 +299,9 @@ class Incidents:
     def _plan(self, flight: InFlight | None) -> str:
         """Say what will be done about this, as far as that is decided now."""
         config, steps = self._config, []
-        if not config.may_interrupt:
+        if self._host.component is not None:
+            steps.append("nothing is interrupted here: that is for calls of the scheduler")
+        elif not config.may_interrupt:
             steps.append("nothing is interrupted ([watchdog_hook] interrupt = off)")
         elif flight is not None and flight.guarded:
             limit = min(config.interrupt_after, flight.limit or config.interrupt_after)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 INTERRUPTIBLE = ("api_calls",)
+COMPONENTS = ("scheduler", "dag_processor", "triggerer")
 
 Timeout = None | float | tuple[float, float]
 
@@ -110,15 +111,30 @@ def count(*, least: int) -> Kind:
     return Kind("integer", f"a whole number of at least {least}", int, check)
 
 
-def _is_interruptible(value: Any) -> tuple[str, ...]:
+def _are_of(known: tuple[str, ...], value: Any) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(value))
-    if not all(name in INTERRUPTIBLE for name in names):
+    if not all(name in known for name in names):
         raise ValueError(value)
     return names
 
 
+def _is_interruptible(value: Any) -> tuple[str, ...]:
+    return _are_of(INTERRUPTIBLE, value)
+
+
+def _are_components(value: Any) -> tuple[str, ...]:
+    names = _are_of(COMPONENTS, value)
+    if not names:
+        raise ValueError(value)
+    return names
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip().lower() for part in text.split(","))
+
+
 def _interruptible(text: str) -> tuple[str, ...]:
-    names = tuple(part.strip().lower() for part in text.split(","))
+    names = _names(text)
     return () if names == ("off",) else names
 
 
@@ -162,6 +178,9 @@ INTERRUPT = Kind(
     _interruptible,
     _is_interruptible,
     lambda names: ",".join(names) or "off",
+)
+COMPONENT_LIST = Kind(
+    "string", f"a comma list of {', '.join(COMPONENTS)}", _names, _are_components, ",".join
 )
 TIMEOUT = Kind(
     "string",

@@ -76,6 +76,8 @@ class Host:
     """What only a host knows. This one knows nothing; Airflow's is in integrations."""
 
     job_id: str | None = None
+    # What is watched, where that is not the host's main loop: "dag_processor", "triggerer".
+    component: str | None = None
 
     def versions(self) -> dict[str, str]:
         """Return names and versions of what runs here."""

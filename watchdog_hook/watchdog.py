@@ -659,7 +659,7 @@ class Watchdog:
         # With a reason of its own there need be no stall.
         episode = self._episode or (None if why else self._open_episode(silence))
         if episode is None:
-            line = log_line("terminate", phase=self.where, **about)
+            line = log_line("terminate", phase=self.where, **about, component=self.host.component)
             self._actions.urgent(line)
             self._actions.say("ERROR", line, wait=True)
         else:
@@ -680,7 +680,8 @@ class Watchdog:
 
     def say(self, level: str, event: str, **fields: Any) -> None:
         """Log one event from the watchdog's thread."""
-        self._actions.say(level, self.mask(log_line(event, **fields)))
+        line = log_line(event, **fields, component=self.host.component)
+        self._actions.say(level, self.mask(line))
 
     def mask(self, text: str) -> str:
         """Return a text without secrets, as far as the host knows them."""

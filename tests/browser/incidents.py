@@ -26,6 +26,7 @@ from watchdog_hook.core.observed import (
     LockWait,
     Observed,
     ProcessFacts,
+    TaskGroup,
     Tcp,
     ThreadInKernel,
     Wait,
@@ -319,6 +320,19 @@ PROCESS = ProcessFacts(
 )
 
 
+TASKS = (
+    TaskGroup(1, "running", ("acme_daily/run/sense/-1/1 (ID 7)",), (), None, "MainThread"),
+    TaskGroup(
+        12,
+        "waits",
+        ("acme_daily/run/wait/-1/1 (ID 8)", "acme_daily/run/wait/-1/1 (ID 9)"),
+        (Frame("AcmeTrigger.run", "/opt/airflow/plugins/acme_trigger.py", 31),),
+        "Future",
+        "MainThread",
+    ),
+)
+
+
 def everything() -> Incident:
     """Return an incident in which nothing is missing."""
     early = tuple(Sample(float(at), SENDING if at < 16 else STUCK) for at in range(15, 31))
@@ -373,6 +387,7 @@ def everything() -> Incident:
             observed=Observed(
                 kernel=KERNEL,
                 process=PROCESS,
+                tasks=TASKS,
                 locks=(
                     LockWait(
                         "acme-audit",

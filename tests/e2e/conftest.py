@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.airflow_home import HOOK, AirflowHome, make_template
 from tests.e2e.database import OnPostgres
-from tests.e2e.scheduler import Scheduler
+from tests.e2e.scheduler import COMMAND, Scheduler
 from tests.fakes.kube_api import KubeApi
 
 if TYPE_CHECKING:
@@ -41,7 +41,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class Start(Protocol):
-    """Start a scheduler; with `home`, one more in the home of another; with `database`, beside another."""
+    """
+    Start a scheduler, or another command.
+
+    With `home`, one more in the home of another; with `database`, beside another.
+    """
 
     def __call__(
         self,
@@ -50,6 +54,7 @@ class Start(Protocol):
         local_settings: str = HOOK,
         home: AirflowHome | None = None,
         database: Database | None = None,
+        command: tuple[str, ...] = COMMAND,
     ) -> Scheduler: ...
 
 
@@ -97,6 +102,7 @@ def start(api: KubeApi, template: Path, request: pytest.FixtureRequest) -> Itera
         local_settings: str = HOOK,
         home: AirflowHome | None = None,
         database: Database | None = None,
+        command: tuple[str, ...] = COMMAND,
     ) -> Scheduler:
         if home is None:
             options = {"kubernetes_executor.config_file": api.kubeconfig, **(settings or {})}
@@ -109,7 +115,7 @@ def start(api: KubeApi, template: Path, request: pytest.FixtureRequest) -> Itera
                 database=database,
             )
             homes.append(home)
-        schedulers.append(Scheduler(home))
+        schedulers.append(Scheduler(home, command))
         return schedulers[-1]
 
     yield start_one

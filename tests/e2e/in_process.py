@@ -162,13 +162,13 @@ class Bench:
 
     def close(self) -> None:
         """Take everything off again."""
-        from watchdog_hook.integrations.airflow import scheduler
+        from watchdog_hook.integrations.airflow import arming
 
         self.api.clear()
         close = getattr(self.executor.kube_scheduler, "_close_async_pod_client", None)
         if close is not None:
             close()
-        scheduler.disarm(self.armed)
+        arming.disarm(self.armed)
 
     # --- what the scheduler does -----------------------------------------------------------------
 

@@ -26,16 +26,19 @@ _ERROR = re.compile(
 )
 
 
-class Scheduler:
-    """A running `airflow scheduler`. Everything it started ends with it in `close`."""
+COMMAND = ("scheduler", "--skip-serve-logs")
 
-    def __init__(self, home: AirflowHome) -> None:
+
+class Scheduler:
+    """A running `airflow scheduler`, or another command. Everything it started ends with it in `close`."""
+
+    def __init__(self, home: AirflowHome, command: tuple[str, ...] = COMMAND) -> None:
         self.home = home
         number = len(list(home.folder.glob("scheduler-*.log")))
         self.log: Path = home.folder / f"scheduler-{number}.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                home.command("scheduler", "--skip-serve-logs"),
+                home.command(*command),
                 env=home.environment(),
                 cwd=home.folder,
                 stdout=log,

@@ -139,6 +139,110 @@ def test_the_scheduler_is_wrapped_once_when_its_module_was_there_before(schedule
     )
 
 
+OTHERS = {
+    "airflow.jobs.dag_processor_job_runner": "DagProcessorJobRunner._execute",
+    "airflow.jobs.triggerer_job_runner": "TriggererJobRunner._execute",
+    "airflow.dag_processing.manager": "DagFileProcessorManager.start",
+}
+
+
+@pytest.fixture
+def others(scheduler: Path) -> Path:
+    """The other components beside it, by the same shape."""
+    for module, door in OTHERS.items():
+        name, method = door.split(".")
+        path = scheduler.joinpath(*module.split(".")).with_suffix(".py")
+        path.parent.mkdir(exist_ok=True)
+        (path.parent / "__init__.py").touch()
+        path.write_text(
+            f"class {name}:\n    processor = None\n    _direct_scheduler_conn = 1\n"
+            f"    def {method}(self):\n        return 'done'\n"
+        )
+    return scheduler
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("module", OTHERS)
+def test_nobody_else_is_armed_unasked_and_nothing_is_loaded_for_it(others, module, before):
+    name, method = OTHERS[module].split(".")
+    wrapped, done, loaded, threads = answer(
+        f"""
+        import sys, json, threading
+        sys.path.insert(0, ".")
+        if {before}:
+            import {module}
+        import watchdog_hook
+        watchdog_hook.install()
+        watchdog_hook.install()
+        from {module} import {name}
+        method = {name}.{method}
+        print(json.dumps([
+            hasattr(method, "__wrapped__") and not hasattr(method.__wrapped__, "__wrapped__"),
+            {name}().{method}(),
+            "watchdog_hook.watchdog" in sys.modules,
+            threading.active_count(),
+        ]))
+        """,
+        cwd=others,
+    )
+
+    assert (wrapped, done, loaded, threads) == (True, "done", False, 1)
+
+
+@pytest.mark.parametrize("module", OTHERS)
+def test_a_component_that_cannot_be_armed_runs_all_the_same(others, module):
+    name, method = OTHERS[module].split(".")
+    (others / "airflow" / "configuration.py").write_text(
+        textwrap.dedent("""
+        class conf:
+            def get(section, option, **_):
+                if option == "components":
+                    return "dag_processor, triggerer"
+                raise KeyError(option)
+
+            def options(section):
+                return ["components"]
+
+            def defaults():
+                return {}
+        """)
+    )
+    done = run(
+        f"""
+        import sys
+        sys.path.insert(0, ".")
+        import watchdog_hook
+        watchdog_hook.install()
+        from {module} import {name}
+        print({name}().{method}())
+        """,
+        cwd=others,
+    )
+
+    assert done.stdout == "done\n"  # this Airflow has no job and no Stats
+    assert "event=part_off" in done.stderr
+
+
+def test_a_manager_without_a_door_is_left_alone(others):
+    path = others / "airflow" / "dag_processing" / "manager.py"
+    path.write_text(path.read_text().replace("def start", "def run"))
+
+    assert (
+        answer(
+            """
+        import sys, json
+        sys.path.insert(0, ".")
+        import watchdog_hook
+        watchdog_hook.install()
+        from airflow.dag_processing.manager import DagFileProcessorManager
+        print(json.dumps(DagFileProcessorManager().run()))
+        """,
+            cwd=others,
+        )
+        == "done"
+    )
+
+
 def test_a_scheduler_that_cannot_be_armed_runs_all_the_same(scheduler):
     done = run(
         """

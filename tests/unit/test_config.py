@@ -39,6 +39,7 @@ def is_in_order(config: Config) -> bool:
 def test_defaults_are_those_of_the_contract():
     assert {name: one.default_text for name, one in KNOBS.items()} == {
         "enabled": "True",
+        "components": "scheduler",
         "poll_interval": "1",
         "sample_after": "15",
         "dump_after": "30",
@@ -88,6 +89,8 @@ def test_every_option_of_time_has_its_unit():
         ("interrupt", "api_calls", ("api_calls",)),
         ("interrupt", " API_CALLS , api_calls", ("api_calls",)),
         ("interrupt", "off", ()),
+        ("components", " Triggerer, scheduler ,triggerer", ("triggerer", "scheduler")),
+        ("components", "dag_processor", ("dag_processor",)),
         ("request_timeout", "0", None),
         ("request_timeout", "60", 60.0),
         ("request_timeout", "10, 60", (10.0, 60.0)),
@@ -122,6 +125,13 @@ def test_a_text_is_read_as_airflow_cfg_means_it(name, text, value):
         ("interrupt", "everything", "a comma list of api_calls, or off"),
         ("interrupt", "api_calls,off", "a comma list of api_calls, or off"),
         ("interrupt", "", "a comma list of api_calls, or off"),
+        ("components", "", "a comma list of scheduler, dag_processor, triggerer"),
+        ("components", (), "a comma list of scheduler, dag_processor, triggerer"),
+        (
+            "components",
+            "scheduler,webserver",
+            "a comma list of scheduler, dag_processor, triggerer",
+        ),
         (
             "request_timeout",
             "1,2,3",

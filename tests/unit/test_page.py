@@ -244,6 +244,15 @@ def test_the_stalled_thread_stands_open_and_alone_before_the_folded_ones(tmp_pat
     assert "2 threads like this" in html
 
 
+def test_tasks_stand_behind_the_threads_those_in_one_place_together(whole):
+    shown = Page(whole).shown
+
+    after = shown.partition("Tasks of asyncio")[2]
+    assert "(ID 7) running" in after
+    assert "waits for Future 12 tasks like this AcmeTrigger.run" in after
+    assert "acme_trigger.py:31" in after
+
+
 def test_a_long_file_is_cut_and_the_page_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "TEXT_LIMIT", 10)
 

@@ -89,6 +89,27 @@ class TestOnAndOff:
         assert "method" not in vars(child)
         assert hasattr(vars(owner)["method"], "__wrapped__")
 
+    def test_a_function_that_an_object_has_of_its_own_is_wrapped_there_alone(self, fail):
+        seen: list[str] = []
+
+        def noting(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+            seen.append("ours")
+            return wrapped(*args, **kwargs)
+
+        def beat() -> str:
+            return "beat"
+
+        one, other = SimpleNamespace(heartbeat=beat), SimpleNamespace(heartbeat=beat)
+        patches = Patches(fail)
+
+        assert patches.wrap_own(one, "heartbeat", noting)
+        assert not patches.wrap_own(one, "nothing", noting)
+        assert (one.heartbeat(), other.heartbeat(), seen) == ("beat", "beat", ["ours"])
+        patches.quiet()
+        assert (one.heartbeat(), seen) == ("beat", ["ours"])
+        patches.remove()
+        assert one.heartbeat is beat
+
     def test_what_is_not_there_is_not_wrapped(self, fail):
         assert not Patches(fail).wrap(fresh(), "no_such_method", through)
 

@@ -21,7 +21,7 @@ from watchdog_hook.core.model import (  # noqa: E402
     Snapshot,
     ThreadStack,
 )
-from watchdog_hook.core.observed import Iteration, Observed  # noqa: E402
+from watchdog_hook.core.observed import Iteration, Observed, TaskGroup  # noqa: E402
 from watchdog_hook.core.report import (  # noqa: E402
     fingerprint,
     from_json,
@@ -360,6 +360,18 @@ INCIDENTS = st.builds(
                 tuple
             ),
             normal=st.lists(st.tuples(FRAMES, st.integers(1, 99)), max_size=3).map(tuple),
+            tasks=st.lists(
+                st.builds(
+                    TaskGroup,
+                    st.integers(1, 9999),
+                    st.sampled_from(["running", "ready", "waits", "not read"]) | TEXT,
+                    st.lists(TEXT, max_size=3).map(tuple),
+                    FRAMES,
+                    maybe(TEXT),
+                    maybe(TEXT),
+                ),
+                max_size=3,
+            ).map(tuple),
         ),
     ),
     call=maybe(TEXT),
@@ -373,6 +385,7 @@ INCIDENTS = st.builds(
     actions=st.lists(st.builds(Deed, FLOAT, TEXT, maybe(TEXT), maybe(TEXT)), max_size=2).map(tuple),
     waiting=maybe(COUNT),
     truncated=st.booleans(),
+    component=maybe(TEXT),
 )
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -407,6 +420,40 @@ class TestProperties:
 
         assert render(from_json(damaged))
         assert render(from_json({**whole, **damaged}))
+
+
+def test_tasks_stand_by_themselves_in_json_and_behind_the_stack_in_a_report():
+    waits = TaskGroup(12, "waits", ("step/a", "step/b"), (READ, LOOP), "Future", "MainThread")
+    groups = (TaskGroup(1, "running", ("step/c",), (), None, "MainThread"), waits)
+    told = incident(component="triggerer")
+    told = told.evolve(snapshot=replace(told.snapshot, observed=Observed(tasks=groups)))
+
+    plain = to_json(told)
+    text = render(told)
+
+    assert [group["count"] for group in plain["tasks"]] == [1, 12]
+    assert "tasks" not in plain["observed"]
+    assert plain["component"] == "triggerer"
+    assert " component=triggerer" in text.partition("\n")[0]
+    assert " Tasks of asyncio (13), those in one place together:" in text
+    assert "  step/c: running in MainThread: see the stack of that thread" in text
+    assert (
+        "  12 x step/a, step/b and 10 more: waits for Future in MainThread\n    SSLSocket.read"
+        in text
+    )
+    assert text.index("innermost frame first") < text.index("Tasks of asyncio")
+    assert text.index("Tasks of asyncio") < text.index("Other threads")
+
+
+def test_of_very_many_places_where_tasks_wait_a_record_has_the_first_and_the_file_all():
+    groups = tuple(
+        TaskGroup(2, "waits", (f"t{n}",), (Frame(f"f{n}", "/x.py", n),)) for n in range(300)
+    )
+    told = incident()
+    told = told.evolve(snapshot=replace(told.snapshot, observed=Observed(tasks=groups)))
+
+    assert "  ... 560 more\n" in render(told)
+    assert "f299 (" in render(told, limit=None)
 
 
 def test_json_is_valid_whatever_the_numbers_are():

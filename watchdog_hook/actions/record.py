@@ -28,6 +28,10 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+# Ids of this process, for a process may have two watchdogs.
+_given: set[tuple[Path, str]] = set()
+
+
 class Recorder:
     """
     Writes incidents. Nothing here raises: what failed is kept as a sentence for `trouble`, once.
@@ -59,9 +63,13 @@ class Recorder:
 
     def new_id(self, wall: float) -> str:
         """Return the id of a new incident, which is also its folder's name."""
-        self._count += 1
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall))
-        return f"{moment}-{self._host}-{os.getpid()}-{self._count}"
+        while True:
+            self._count += 1
+            found = f"{moment}-{self._host}-{os.getpid()}-{self._count}"
+            if (self._dir, found) not in _given:
+                _given.add((self._dir, found))
+                return found
 
     def path(self, incident_id: str) -> Path:
         """Return where an incident's files are, or would be."""

@@ -114,6 +114,7 @@ def _of(incident: Incident) -> dict[str, Any]:
         ],
         "stalled": threads[0] if threads else None,
         "others": threads[1:],
+        "tasks": [(group, _lines(group.frames)) for group in snapshot.observed.tasks],
         "absent": absent(incident),
     }
 

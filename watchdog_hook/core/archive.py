@@ -49,6 +49,7 @@ def fingerprint(incident: Incident) -> str:
 def to_json(incident: Incident) -> dict[str, Any]:
     """Return an incident in schema 1: what `json.dumps` takes, times in RFC 3339, durations in seconds."""
     snapshot, finding = incident.snapshot, incident.finding
+    observed = to_plain(snapshot.observed)
     return {
         "schema": SCHEMA,
         "id": incident.id,
@@ -56,6 +57,7 @@ def to_json(incident: Incident) -> dict[str, Any]:
         "host": incident.host,
         "pid": incident.pid,
         "job_id": incident.job_id,
+        "component": incident.component,
         "process_started": utc(incident.process_started),
         "versions": {str(key): str(value) for key, value in incident.versions.items()},
         "settings": to_plain(incident.settings),
@@ -80,6 +82,7 @@ def to_json(incident: Incident) -> dict[str, Any]:
             }
             for thread in snapshot.threads
         ],
+        "tasks": observed.pop("tasks"),
         "samples": [
             {
                 "at_s": _seconds(sample.at_s),
@@ -97,7 +100,7 @@ def to_json(incident: Incident) -> dict[str, Any]:
             }
             for deed in incident.actions
         ],
-        "observed": to_plain(snapshot.observed),
+        "observed": observed,
         "unavailable": [{"what": what, "why": why} for what, why in snapshot.unavailable],
         "truncated": incident.truncated,
     }
@@ -154,7 +157,10 @@ def from_json(data: Mapping[str, Any]) -> Incident:
                 (_text(item.get("what")), _text(item.get("why")))
                 for item in _items(data.get("unavailable"))
             ),
-            observed=from_plain(Observed, data.get("observed")) or Observed(),
+            observed=from_plain(
+                Observed, {**_mapping(data.get("observed")), "tasks": data.get("tasks")}
+            )
+            or Observed(),
         ),
         call=_maybe(data.get("call")),
         peer=_maybe(data.get("peer")),
@@ -175,6 +181,7 @@ def from_json(data: Mapping[str, Any]) -> Incident:
         ),
         waiting=_whole(data.get("waiting")),
         truncated=data.get("truncated") is True,
+        component=_maybe(data.get("component")),
     )
 
 

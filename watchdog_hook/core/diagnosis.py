@@ -26,15 +26,16 @@ def diagnose(
     call: CallRecord | None = None,
     reading: ThreadReading | None = None,
     how: str = "silent",
+    component: str | None = None,
 ) -> Finding:
     """
     Return the narrowest rule that fits, in a sentence; others as narrow stand beside it in `also`.
 
     `unknown`, with the signs, when none fits. `call` is what the stalled thread has in flight, `reading` where
-    that thread stood, `how` it came to be looked at (see Case). Never raises for any stack; says
-    nothing that the evidence does not show.
+    that thread stood, `how` it came to be looked at and `component` what it belongs to (see Case). Never raises
+    for any stack; says nothing that the evidence does not show.
     """
-    case = Case(snapshot, silence, phase, call, reading, how)
+    case = Case(snapshot, silence, phase, call, reading, how, component)
     fitting = [rule for rule in RULES if rule.when(case)]
     narrowest = min(rule.rank for rule in fitting)
     first, *others = [_finding(rule, case) for rule in fitting if rule.rank == narrowest]
@@ -58,7 +59,8 @@ def _lead(case: Case) -> str:
     if case.how == "asked":
         return "A dump was asked for"
     where = f" in phase {case.phase}" if case.phase else ""
-    return f"{case.thread} has been silent for {case.silence_s:.0f} s{where}"
+    of = f" of the {case.component.replace('_', ' ')}" if case.component else ""
+    return f"{case.thread}{of} has been silent for {case.silence_s:.0f} s{where}"
 
 
 def _signs(case: Case) -> list[str]:

@@ -254,6 +254,7 @@ class Incident:
     actions: tuple[Deed, ...] = ()
     waiting: int | None = None  # task instances that waited, as the host counts them
     truncated: bool = False
+    component: str | None = None  # what stalled, where that is not the scheduler's loop
 
     @property
     def process_ended(self) -> bool:

@@ -187,6 +187,20 @@ class DatabaseFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskGroup:
+    """Tasks of an asyncio loop that stand in the same place."""
+
+    count: int
+    state: str  # running, ready (it could go on), waits, or "not read": there were too many
+    names: tuple[str, ...] = ()  # of the first few
+    frames: tuple[
+        Frame, ...
+    ] = ()  # what it awaits, innermost first; of a running one see its thread
+    waits: str | None = None  # class of what it waits for: Future, Task, …
+    thread: str | None = None  # in which its loop runs
+
+
+@dataclass(frozen=True, slots=True)
 class Iteration:
     """One turn of the loop."""
 
@@ -205,6 +219,7 @@ class Observed:
     executors: tuple[ExecutorFacts, ...] = ()
     database: DatabaseFacts | None = None  # asked only where the loop waits for it
     iterations: tuple[Iteration, ...] = ()  # newest last
+    tasks: tuple[TaskGroup, ...] = ()  # of asyncio: those of the stalled thread's loop first
     normal: tuple[
         tuple[tuple[Frame, ...], int], ...
     ] = ()  # healthy samples: a stack, and how often

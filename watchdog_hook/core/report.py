@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from watchdog_hook.core import around, samples, turns
+from watchdog_hook.core import around, samples, tasks, turns
 from watchdog_hook.core.archive import fingerprint, from_json, json_chunks, to_json
 from watchdog_hook.core.text import SENTENCE, WIDTH, clean, frame_text, log_line, utc
 
@@ -33,6 +33,7 @@ _BEGAN = {"no-progress": "Since", "no-stall": "Last beat"}
 _ROWS_SHOWN = 40  # functions in the table of samples
 _TURNS_SHOWN = 5
 _CALLS_SHOWN = 20  # that have ended
+_TASKS_SHOWN = 20  # groups of them
 
 
 def render(
@@ -48,8 +49,8 @@ def render(
     Return an incident as text: a log record of at most `limit` bytes, or everything when that is None.
 
     `files` is where the whole of it lies, `plan` what the watchdog will do next, `asked` says that somebody
-    wanted it. What does not fit goes in this order: other threads, calls, turns, samples; the text says so.
-    The stalled thread's stack stays.
+    wanted it. What does not fit goes in this order: other threads, tasks, calls, turns, samples; the text
+    says so. The stalled thread's stack stays.
     """
     first = first_line(incident, event, asked=asked or None)
     report = _Report(incident, files, plan, first, brief=limit is not None)
@@ -98,6 +99,7 @@ class _Report:
         self._samples = samples.lines(snapshot.samples, _ROWS_SHOWN if brief else None)
         self._stack = [*_normally(snapshot), *_stalled(snapshot.threads, observed.normal)]
         self._threads = _others(snapshot.threads[1:])
+        self._tasks = tasks.lines(observed.tasks, _TASKS_SHOWN if brief else None)
         calls = _CALLS_SHOWN if brief else None
         self._calls = [*_in_flight(snapshot.in_flight), *_recent(snapshot.recent, calls)]
         self._turns = turns.lines(observed.iterations, _TURNS_SHOWN if brief else None)
@@ -115,6 +117,7 @@ class _Report:
             *said,
             *self._samples,
             *self._stack,
+            *self._tasks,
             *self._threads,
             *self._calls,
             *self._turns,
@@ -126,6 +129,7 @@ class _Report:
         lines = self.lines()
         for name, part in (
             ("other threads", self._threads),
+            ("tasks", self._tasks),
             ("calls", self._calls),
             ("turns", self._turns),
             ("samples", self._samples),
@@ -183,6 +187,7 @@ def first_line(incident: Incident, event: str, **more: object) -> str:
         peer=incident.peer,
         age_s=incident.age_s,
         cause=incident.finding.id,
+        component=incident.component,
         **more,
     )
 

@@ -39,6 +39,7 @@ class Case:
     # Or "moving": silent for long, yet seen to move; "turning": it beats, and starts nothing; "asked": no stall,
     # but somebody wants to know.
     how: str = "silent"
+    component: str | None = None  # what stalled, where that is not the scheduler's loop
 
     @property
     def seen(self) -> Observed:

@@ -18,6 +18,7 @@ from watchdog_hook.evidence import (
     process,
     sockets,
     stacks,
+    tasks,
     threads,
 )
 from watchdog_hook.evidence.limited import Limited, short_turns
@@ -141,6 +142,7 @@ class Evidence:
                 lambda: limits.process_facts(self._psutil, missed, before, found, more),
             ),
             locks=run("locks", locks.waits) or (),
+            tasks=run("tasks", lambda: tasks.capture(native_id)) or (),
         )
 
     def _throttled_by(self, since: tuple[float, float] | None) -> float | None:

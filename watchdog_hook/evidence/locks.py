@@ -46,6 +46,7 @@ _WRAPPERS = {
 }
 
 
+_WATCHDOGS = stacks.OURS.rstrip("-")  # names of their threads
 _SCOPES = {"local": values.local_of, "global": values.global_of, "name": values.name_of}
 
 
@@ -62,7 +63,8 @@ def waits() -> tuple[LockWait, ...]:
     """
     Return the threads that wait for a lock or for another thread's end, and where known who they wait for.
 
-    The calling thread and our throw-away ones are left out as waiters, but named as owners.
+    The calling thread, our throw-away ones and those of other watchdogs are left out as waiters, but named as
+    owners.
     Where several threads may have a lock, or none is seen to, no owner is named. An RLock knows its owner by a
     number that a later thread may have got too: where the owner ended without a release, that one is named.
     """
@@ -82,7 +84,7 @@ class _Look:
         found: list[LockWait] = []
         waiting: list[_Waiting] = []
         for ident, top in self._tops.items():
-            if self._name(ident).startswith(stacks.OURS):
+            if self._name(ident).startswith(_WATCHDOGS):
                 continue
             if any(top.f_code is code for code in _JOINS):
                 found += self._join(ident, top)

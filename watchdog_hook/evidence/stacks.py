@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 import sys
 import threading
 from types import CodeType, FrameType
@@ -10,6 +11,7 @@ from types import CodeType, FrameType
 from watchdog_hook.core.model import Frame, ThreadStack
 
 OURS = "watchdog-hook-"
+LINUX = sys.platform == "linux"
 FRAMES_KEPT = 200  # of one stack; a deeper one keeps both ends
 
 _Seen = dict[tuple[CodeType, int], Frame]
@@ -78,6 +80,10 @@ def _name(thread: threading.Thread) -> str:
 
 
 def _native_id(thread: threading.Thread) -> int | None:
+    # In a forked child it is still the parent's (CPython 3.10 to 3.13). On Linux the main thread has the number
+    # of its process.
+    if LINUX and thread is getattr(threading, "_main_thread", None):
+        return os.getpid()
     native_id = getattr(thread, "_native_id", None)
     return native_id if isinstance(native_id, int) else None
 

@@ -23,6 +23,7 @@ class Patches:
     def __init__(self, fail: FailOpen) -> None:
         self._fail = fail
         self._on: dict[tuple[type, str, str], tuple[Any, Any]] = {}
+        self._own: list[tuple[Any, str, Any, Any]] = []
         # What wrapt asks at every call: no longer true once it is emptied. A function of ours would cost more
         # than all the rest of a wrapper.
         self._active: Any = []
@@ -51,9 +52,29 @@ class Patches:
         self._active[:] = [True]
         return True
 
+    def wrap_own(self, holder: Any, name: str, wrapper: Wrapper) -> bool:
+        """Wrap a function that an object has as an attribute; False if it has none."""
+        import wrapt
+
+        original = getattr(holder, name, None)
+        if original is None:
+            return False
+        full = f"{type(holder).__name__}.{name}"
+        wrapped = wrapt.FunctionWrapper(
+            original, entry(full, wrapper, self._fail), enabled=self._active
+        )
+        self._own.append((holder, name, original, wrapped))
+        setattr(holder, name, wrapped)
+        self._active[:] = [True]
+        return True
+
     def remove(self) -> None:
         """Put every original back, in the opposite order."""
         self._active.clear()
+        for holder, name, original, wrapped in reversed(self._own):
+            if getattr(holder, name, None) is wrapped:
+                setattr(holder, name, original)
+        self._own.clear()
         for (owner, name, _), (original, wrapped) in reversed(list(self._on.items())):
             if vars(owner).get(name) is wrapped:
                 setattr(owner, name, original)

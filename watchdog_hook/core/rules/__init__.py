@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from watchdog_hook.core.rules import broker, database, kubernetes, waits, whole
+from watchdog_hook.core.rules import broker, database, event_loop, kubernetes, waits, whole
 from watchdog_hook.core.rules.rule import Rule as Rule
 
 RULES: tuple[Rule, ...] = (
+    *event_loop.RULES,
     *whole.FIRST,
     *kubernetes.RULES,
     *database.RULES,

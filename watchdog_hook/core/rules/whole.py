@@ -5,6 +5,7 @@ from __future__ import annotations
 from watchdog_hook.core.observed import Child, ExecutorFacts, Watcher
 from watchdog_hook.core.owner import is_own
 from watchdog_hook.core.progress import gets_nowhere
+from watchdog_hook.core.rules import event_loop
 from watchdog_hook.core.rules.rule import (
     LAST,
     WHOLE,
@@ -43,7 +44,7 @@ _SENDS = ("write", "writev", "sendto", "sendmsg", "sendfile")
 _EXECUTOR_END = "executor.end"
 # Phases behind it, as integrations and the watchdog name them.
 _AFTER = {
-    "shutdown": "the scheduler is being shut down",
+    "shutdown": "what it had started is being shut down",
     "exit": "the process has not ended: its exit hooks run, or what Airflow does last",
 }
 # What is no fault of the executor's.
@@ -100,7 +101,7 @@ def _ends(case: Case) -> str:
     normal = next((words for name, words in _TAKES_TIME.items() if name in phase), "")
     return (
         f"the loop is over{by}, and {what}; that waits in {case.leaf}{_caller(case)}{whom}.{normal}"
-        " The process does not schedule any more"
+        f" The process does not {'schedule' if case.component is None else 'work'} any more"
     )
 
 
@@ -346,7 +347,7 @@ FIRST = (
         "slow",
         _moves,
         _slow,
-        "The samples show where the time goes. Fewer pods a loop: [kubernetes_executor]"
+        "The samples show where the time goes. In the scheduler, fewer pods a loop: [kubernetes_executor]"
         " worker_pods_creation_batch_size; many completed pods: [kubernetes_executor] delete_worker_pods = True;"
         " many DAG runs: [scheduler] max_dagruns_per_loop_to_schedule.",
         raise_helps=False,
@@ -363,7 +364,13 @@ FIRST = (
         raise_helps=False,
         rank=WHOLE,
     ),
-    Rule("foreign-code", foreign_code, _in_the_way, _OWN_TIMEOUT, raise_helps=False),
+    Rule(
+        "foreign-code",
+        both(foreign_code, neither(event_loop.blocked)),
+        _in_the_way,
+        _OWN_TIMEOUT,
+        raise_helps=False,
+    ),
     Rule(
         "name-service",
         innermost("/socket.py", "getaddrinfo"),

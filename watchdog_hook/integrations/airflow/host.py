@@ -28,8 +28,12 @@ PREFIX = "watchdog_hook."
 class AirflowHost(Host):
     """Everything is imported in the main thread at arming time: the watchdog's thread imports nothing."""
 
-    def __init__(self, runner: Any, executors: list[Any]) -> None:
-        self.job_id = str(runner.job.id) if getattr(runner.job, "id", None) is not None else None
+    def __init__(
+        self, runner: Any, executors: list[Any], component: str | None = None, job: object = None
+    ) -> None:
+        job = getattr(getattr(runner, "job", None), "id", job)
+        self.job_id = None if job is None else str(job)
+        self.component = component
         self._executors = executors
         self._database = _tried(MetadataDatabase)
         celery = any("Celery" in type(executor).__name__ for executor in executors)
@@ -53,6 +57,8 @@ class AirflowHost(Host):
 
     def waiting(self) -> int | None:
         """Return how many task instances wait in the executors, read without a call to anybody."""
+        if self.component is not None:
+            return None  # that one has none
         queued = sum(len(getattr(executor, "queued_tasks", ())) for executor in self._executors)
         in_kubernetes = self.kubernetes.recoveries if self.kubernetes else ()
         return queued + sum(recovery.waiting for recovery in in_kubernetes)
@@ -100,15 +106,20 @@ class AirflowHost(Host):
 
     def gauge(self, name: str, value: float) -> None:
         """Send a gauge."""
-        self._stats.gauge(PREFIX + name, value)
+        self._stats.gauge(PREFIX + name, value, **self._tagged(None))
 
     def incr(self, name: str, tags: dict[str, str] | None = None) -> None:
         """Count one."""
-        self._stats.incr(PREFIX + name, tags=tags)
+        self._stats.incr(PREFIX + name, **self._tagged(tags))
 
     def timing(self, name: str, seconds: float) -> None:
         """Send a duration; as a timedelta, since a number's unit depends on version and setting."""
-        self._stats.timing(PREFIX + name, timedelta(seconds=seconds))
+        self._stats.timing(PREFIX + name, timedelta(seconds=seconds), **self._tagged(None))
+
+    def _tagged(self, tags: dict[str, str] | None) -> dict[str, Any]:
+        if self.component is not None:
+            tags = {**(tags or {}), "component": self.component}
+        return {"tags": tags} if tags else {}
 
     def breaker_open(self) -> bool:
         """Tell whether an API server is being left alone."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import gc
-import logging
 import re
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from watchdog_hook.core.report import log_line
-from watchdog_hook.integrations.airflow import settings
+from watchdog_hook.integrations.airflow import arming
+from watchdog_hook.integrations.airflow.arming import SCHEDULER, Armed
 from watchdog_hook.integrations.airflow.fence import fence_of
 from watchdog_hook.integrations.airflow.host import AirflowHost
 from watchdog_hook.integrations.airflow.kubernetes_executor import MODULE, KubernetesExecutors
-from watchdog_hook.integrations.airflow.loop import Loop, executors_of, say_over
+from watchdog_hook.integrations.airflow.loop import BEAT, Loop, executors_of
 from watchdog_hook.integrations.airflow.watchers import Watchers
 from watchdog_hook.integrations.kubernetes import ApiCalls
 from watchdog_hook.integrations.patch import Patches
@@ -23,93 +20,30 @@ from watchdog_hook.watchdog import Watchdog
 if TYPE_CHECKING:
     from types import FrameType
 
-log = logging.getLogger("watchdog_hook")
-
 _COMMAND = re.compile(r"/airflow/cli/commands/(?:\w+/)*scheduler_command\.py$")
-
-
-@dataclass
-class Armed:
-    """What has to be taken off again."""
-
-    dog: Watchdog
-    patches: Patches
-    lives_for_it: bool = False  # the process: it ends with the scheduler
 
 
 def arm(runner: Any) -> Armed | None:
     """Read the settings, put the wrappers on, start the watchdog. None when it is switched off."""
-    found = settings.read()
-    for problem in found.problems:
-        log.error("%s", log_line("bad_setting", outcome=problem))
-    if not found.config.enabled:
+    config = arming.config_for(SCHEDULER)
+    if config is None:
         return None
     executors = executors_of(runner)
     host = AirflowHost(runner, executors)
-    dog = Watchdog(found.config, host=host)
-    patches = Patches(dog.fail)
-    try:
-        if not _patch(dog, patches, runner, executors, host):
-            log.error(
-                "%s",
-                log_line(
-                    "part_off",
-                    part="beat",
-                    outcome="not armed: this Airflow's scheduler has no _do_scheduling",
-                    **_named(host),
-                ),
-            )
-            patches.remove()
-            return None
-        dog.start()
-    except BaseException:
-        patches.remove()
-        raise
-    armed = Armed(dog, patches, _is_command())
-    try:
-        _say_armed(dog, executors, host)
-        # What arming has allocated would bring the next full collection forward, into a child that is forked
-        # soon; there it would touch, and so copy, all the memory that the child shares with this process.
-        gc.collect()
-    except BaseException:
-        # Told to end already: Airflow leaves by an exception, and `_execute` will not come to disarm.
-        disarm(armed)
-        raise
-    return armed
 
+    def patch(dog: Watchdog, patches: Patches) -> str | None:
+        patched = _patch(dog, patches, runner, executors, host)
+        return None if patched else f"this Airflow's scheduler has no {BEAT}"
 
-def _say_armed(dog: Watchdog, executors: list[Any], host: AirflowHost) -> None:
-    config = dog.config
-    log.info(
-        "%s",
-        log_line(
-            "armed",
-            dump_after=config.dump_after,
-            interrupt=",".join(config.interrupt) or "off",
-            interrupt_after=config.interrupt_after,
-            executors=",".join(type(executor).__name__ for executor in executors),
-            incident_dir=config.incident_dir,
-            **_named(host),
-        ),
+    return arming.begin(
+        config,
+        host,
+        patch,
+        lives_for_it=_is_command(),
+        interrupt=",".join(config.interrupt) or "off",
+        interrupt_after=config.interrupt_after,
+        executors=",".join(type(executor).__name__ for executor in executors),
     )
-
-
-def disarm(armed: Armed) -> None:
-    """
-    Put every original back, and stop the watchdog; called where `_execute` returns or raises.
-
-    Where the process has nothing left to do but to end, the watchdog's thread stays until the interpreter ends it.
-    """
-    dog = armed.dog
-    dog.fail.run("ended by", say_over, dog, "exit")
-    try:
-        if armed.lives_for_it:
-            dog.let_go()
-        else:
-            dog.stop()
-    finally:
-        armed.patches.remove()
-    log.info("%s", log_line("disarmed"))
 
 
 def _is_command() -> bool:
@@ -169,11 +103,3 @@ def _patch_calls(dog: Watchdog, patches: Patches) -> ApiCalls:
     calls = ApiCalls(dog)
     patches.wrap(RESTClientObject, "request", calls.request)
     return calls
-
-
-def _named(host: AirflowHost) -> dict[str, str]:
-    known = host.versions()
-    return {
-        "airflow": known.get("apache-airflow", "?"),
-        "provider": known.get("apache-airflow-providers-cncf-kubernetes", "none"),
-    }

@@ -1,0 +1,1 @@
+"""Code of a user's, as the DAG processor and the triggerer load it."""
