@@ -64,7 +64,10 @@ def test_children_of_the_scheduler_have_nothing_of_the_hook(start: Start, api: K
 def test_other_executors_beat_too_alone_and_beside_it(start: Start, executors: str):
     if "," in executors and AIRFLOW < (2, 10):
         pytest.skip("several executors at once came with Airflow 2.10")
-    scheduler = start({**QUICK, "core.executor": executors, "core.parallelism": 2})
+    # The KubernetesExecutor needs some twenty seconds to end: that is no stall.
+    patient = {"watchdog_hook.sample_after": 15, "watchdog_hook.dump_after": 30}
+    settings = {**QUICK, **patient, "core.executor": executors, "core.parallelism": 2}
+    scheduler = start(settings)
     armed = scheduler.wait_event("armed", timeout=120)
     # Before that the executor still forks, and Airflow 2 has no handler of its own for SIGTERM.
     scheduler.wait_text("Adopting or resetting orphaned tasks")
