@@ -190,6 +190,7 @@ def test_a_database_that_does_not_answer_holds_the_jobs_back_until_it_does(bench
     assert not bench.events("fenced")
 
     bench.row.breaks = False
+    away(bench, 2)
     bench.turn(2)
     assert len(bench.pods()) == 2
     assert bench.is_whole(), bench.dog.fail.off

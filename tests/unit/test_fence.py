@@ -150,9 +150,11 @@ def test_without_an_answer_it_is_asked_again_and_nothing_is_dropped():
     case.now += 360
     case.row.broken = True
 
-    assert [case.fence.look() for _ in range(2)] == [Answer.UNKNOWN] * 2
+    assert [case.fence.look() for _ in range(5)] == [Answer.UNKNOWN] * 5
+    assert case.row.done == ["hold"]
     assert case.executor.queued_tasks
     case.row.broken = False
+    case.now += 2
     assert case.fence.look() is Answer.FENCED
     assert case.dog.off == []
 
@@ -195,6 +197,7 @@ def test_a_heartbeat_counts_from_the_next_one_on_for_airflow_3_writes_the_one_be
     case.beat()
     case.row.broken = False
     case.row.says = "failed"
+    case.now += 2
 
     assert case.fence.look() is Answer.FENCED
 
@@ -208,9 +211,10 @@ def test_a_heartbeat_that_failed_does_not_count():
         case.beat()
     case.row.broken = False
     case.row.says = "failed"
+    case.now += 2
 
     assert case.fence.look() is Answer.FENCED
-    assert case.dog.notes[0]["silent_s"] == 50
+    assert case.dog.notes[0]["silent_s"] == 52
 
 
 def test_the_executors_inside_a_hybrid_one_lose_what_they_hold():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from watchdog_hook.watchdog import Watchdog
 
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+REST = 2.0  # seconds after a question without an answer: each may cost the database's patience, and the loop waits
 THRESHOLD = 30  # seconds; Airflow's default
 PARTS = ("kubernetes_executor", "local_executor", "celery_executor")  # inside a hybrid executor
 
@@ -65,6 +66,7 @@ class Fence:
         # Half of it, for the clocks of two hosts differ, and asking too early costs one statement.
         self._patience = threshold / 2
         self._beat_at = self._written = now() - age
+        self._ask_at = 0.0
         self.kubernetes: KubernetesExecutors | None = None
 
     @property
@@ -74,12 +76,16 @@ class Fence:
 
     def look(self) -> Answer:
         """Return whether what waits is still ours. Where it is not, it has been dropped."""
-        if self._now() - self._written < self._patience:
+        now = self._now()
+        if now - self._written < self._patience:
             return Answer.OURS
+        if now < self._ask_at:
+            return Answer.UNKNOWN
         return self._dog.fail.run("fence", self._ask) or Answer.OURS
 
     def heartbeat(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         """Stand in for `Job.heartbeat`, which sets the job's state back to running, whatever it was."""
+        self._ask_at = 0.0
         if self.look() is Answer.UNKNOWN and self.kubernetes is not None:
             # What the row says is lost in a moment. Each job that waits is asked for by itself, then.
             for recovery in self.kubernetes.recoveries:
@@ -98,6 +104,7 @@ class Fence:
         try:
             state = self._row.hold() if acts else self._row.state()
         except Exception:  # noqa: BLE001 - whatever a database can raise: it is asked again before the next pod
+            self._ask_at = self._now() + REST
             return Answer.UNKNOWN
         if state in OURS:
             self._written = self._now()

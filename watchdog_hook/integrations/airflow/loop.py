@@ -115,7 +115,7 @@ class Loop:
 
     def _look_at_fence(self) -> None:
         if self.fence is not None:
-            self.fence.look()
+            self._dog.fail.run("fence", self.fence.look)
 
     def _phase(self, name: str) -> Any:
         def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
