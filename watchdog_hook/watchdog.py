@@ -34,6 +34,7 @@ from watchdog_hook.outside import Outside
 from watchdog_hook.ports import Actions, Evidence, Host, SystemClock
 from watchdog_hook.recorder import Recorder
 from watchdog_hook.sentinel.pulse import BEAT_AT
+from watchdog_hook.sentinel.start import CannotStart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -223,6 +224,7 @@ class Watchdog:
             self._actions.arm(self.book.current)
         self.fail.run("pulse", self.outside.show, self.native_id)
         self._numbers = self.outside.pulse.numbers
+        self.fail.run("backstop", self._guard)
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         fork.watch(self)
         self._thread.start()
@@ -294,6 +296,7 @@ class Watchdog:
         """Look once. `overslept`: by how much the wait before it was longer than asked, in seconds."""
         now, beat_at = self._now(), self._beat_at
         self._tick(now)
+        self.fail.run("backstop", self._arm_backstop, now)
         # First what the loop did: its notes are older than what is judged now.
         self.fail.run("notes", self._say_notes, now)
         self._beating = beat_at != self._state.beat_at
@@ -329,6 +332,33 @@ class Watchdog:
         self.outside.tick(
             now, excused=state.excused, grace=grace(state, self.ending, self._patience)
         )
+
+    def _guard(self) -> None:
+        """Take the backstop and start the sentinel; what is not to be had is said once."""
+        try:
+            self.outside.guard(self._now())
+        except CannotStart as error:
+            self.note("part_off", part="sentinel", outcome=f"{error}; the backstop speaks for itself")
+        limits = self.outside.limits()
+        if limits is not None:
+            self.note("part_off", part="backstop", outcome=limits)
+
+    def _arm_backstop(self, now: float) -> None:
+        lost = self.outside.arm(now)
+        if lost is not None:
+            outcome = f"{lost}; the backstop speaks for itself"
+            self.say("ERROR", "part_off", part="sentinel", outcome=outcome)
+        note = self.outside.heard()
+        if note is not None:
+            self.say(
+                "WARNING",
+                "backstop_ended",
+                incident=note.get("incident") or None,
+                silent_s=float(note["lasted"]),
+                phase=self.where,
+                outcome=note.get("sentence"),
+                cause=note.get("cause"),
+            )
 
     def _excusable(self, overslept: float) -> float:
         """Return how much of our lateness the process did not run; none of it if it was busy all the time."""

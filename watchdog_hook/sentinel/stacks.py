@@ -1,0 +1,68 @@
+"""Stacks that others took, as values: faulthandler's text, and what py-spy prints."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as typing has it, which takes memory to import
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+# {"ident": int, "native_id": int or None, "name": str, "frames": [{"function", "file", "line"}]}, innermost first
+Stack = dict
+
+MOST_FRAMES = 300
+
+
+def of_faulthandler(text: str) -> list[Stack]:
+    """Return the stacks in the order of the text. The one taken by the signal is called `Current thread`."""
+    found: list[Stack] = []
+    for line in text.splitlines():
+        if line.startswith(("Thread 0x", "Current thread 0x")):
+            ident = int(line.partition("0x")[2].split()[0], 16)
+            current = line.startswith("Current")
+            found.append({"ident": ident, "native_id": None, "name": "current" if current else "?", "frames": []})
+        elif line.startswith('  File "') and found:
+            file, _, rest = line[8:].rpartition('", line ')
+            number, _, function = rest.partition(" in ")
+            line_number = int(number) if number.isdigit() else 0
+            found[-1]["frames"].append({"function": function, "file": file, "line": line_number})
+    return [stack for stack in found if stack["frames"]]
+
+
+def of_py_spy(text: str) -> list[Stack]:
+    """Return the stacks of py-spy's JSON, frames only: neither values nor the command line. Raises ValueError."""
+    import json
+
+    found = []
+    for thread in json.loads(text):
+        stack = {
+            "ident": thread.get("thread_id") or 0,
+            "native_id": thread.get("os_thread_id"),
+            "name": thread.get("thread_name") or "?",
+            "frames": [_frame(frame) for frame in thread.get("frames", ())[:MOST_FRAMES]],
+        }
+        if thread.get("owns_gil"):
+            stack["name"] += " (holds the interpreter)"
+        found.append(stack)
+    return found
+
+
+def first(stacks: Iterable[Stack], native_id: int) -> list[Stack]:
+    """Return the stacks with that of one thread in front."""
+    return sorted(stacks, key=lambda stack: stack["native_id"] != native_id)
+
+
+def lines(stack: Stack) -> list[str]:
+    """Return a stack as a report shows it: a heading, and a line for each frame."""
+    return [
+        f"{stack['name']}, thread {stack['native_id'] or hex(stack['ident'])}, innermost frame first:",
+        *(f"  {frame['function']} ({frame['file']}:{frame['line']})" for frame in stack["frames"]),
+    ]
+
+
+def _frame(frame: dict[str, Any]) -> dict[str, object]:
+    return {
+        "function": str(frame.get("name") or "?"),
+        "file": str(frame.get("filename") or ""),
+        "line": int(frame.get("line") or 0),
+    }
