@@ -80,7 +80,9 @@ class Outside:
         self.backstop = backstop
         if not config.sentinel:
             backstop.speak_up()
+            backstop.arm()
             return
+        backstop.arm()  # until the first look
         self.pulse.words[places.SIGNAL] = backstop.signal
         self.pulse.words[places.BACKSTOP] = backstop.file + 1
         py_spy = start.find_py_spy(config.py_spy)
@@ -90,6 +92,7 @@ class Outside:
             start.start(self.pulse.fd, backstop.file, words)
         except start.CannotStart:
             backstop.speak_up()
+            backstop.arm()
             raise
         self._expected = now
 

@@ -20,6 +20,7 @@ CANDIDATES = range(signal.SIGRTMAX - 2, signal.SIGRTMAX - 12, -1)
 HOLD_PATIENCE = 0.1  # seconds a fork waits for an arming that is under way; that takes microseconds
 MOST_TEXT = 1 << 20  # bytes kept of what was written before
 LEFTOVER = 0.05  # seconds in which a thread that has ended may still be listed
+LEAST = 0.05  # seconds: of the timer
 
 # What a thread can block at most: neither SIGKILL nor SIGSTOP, nor the two that the C library keeps for itself.
 _UNBLOCKABLE = {signal.SIGKILL, signal.SIGSTOP, 32, 33, 34}
@@ -43,6 +44,7 @@ class Backstop:
         self._held = False
         self._fds: list[int] = []
         self._target = -1  # of the timer
+        self._due = 0.0  # when the timer is to fire; 0: it was never armed
         self._fatal = False
         self._originals: dict[str, Callable[..., Any]] = {}
         self._wrappers: dict[str, Callable[..., Any]] = {}
@@ -77,10 +79,8 @@ class Backstop:
         # A fork takes the timer's thread away and leaves its lock taken: a child that ends as Python does would
         # wait for that at its very end, for ever. So the timer is never armed while a fork may be under way.
         with self._turn:
-            if self.off is None and not self._held:
-                self._originals["dump_traceback_later"](
-                    self._after, repeat=False, file=self._target, exit=False
-                )
+            self._due = time.monotonic() + self._after
+            self._start()
         if os.fstat(self.file).st_size > MOST_TEXT:
             os.ftruncate(self.file, 0)
 
@@ -94,8 +94,11 @@ class Backstop:
                 self._turn.release()
 
     def go_on(self) -> None:
-        """After a fork: the timer may be armed again."""
+        """After a fork: let the timer go on."""
         self._held = False
+        if self._due:
+            with self._turn:
+                self._start()
 
     def disarm(self) -> None:
         """Give everything back that is still ours."""
@@ -107,6 +110,11 @@ class Backstop:
         """In a forked child: the same, without a lock. The timer was stopped before the fork."""
         self._turn = threading.Lock()
         self._give_back()
+
+    def _start(self) -> None:
+        if self.off is None and not self._held:
+            left = max(self._due - time.monotonic(), LEAST)
+            self._originals["dump_traceback_later"](left, repeat=False, file=self._target)
 
     def _keep(self, fd: int) -> int:
         self._fds.append(fd)

@@ -52,7 +52,7 @@ class Report:
         self._leave_note(verdict, since)
         line = self._line(verdict, silence)
         found = stacks.of_faulthandler(text)
-        own = [stack for stack in found if stack["name"] == "current"]
+        own = [stack for stack in found if stack["name"] == stacks.SIGNALLED]
         for stack in own:
             stack |= {"name": "The loop's thread", "native_id": self._pulse.words[pulse.LOOP]}
         further = self._about(verdict, text, own)
@@ -107,10 +107,11 @@ class Report:
         found += [f"  {sign}" for sign in verdict.signs]
         for stack in own:
             found += stacks.lines(stack)
-        if text:
-            found += ["What faulthandler wrote (innermost frame first):", *text.splitlines()]
         if self.incident is not None:
             found.append(f"files: {self._files.path(self.incident)}")
+        by_timer = text.partition(stacks.BY_SIGNAL)[0] if own else text
+        if by_timer:
+            found += ["What faulthandler wrote:", *by_timer.splitlines()]
         return [part[: 2 * SENTENCE] for part in found]
 
     def _leave_note(self, verdict: Verdict, since: float) -> None:

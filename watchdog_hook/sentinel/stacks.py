@@ -11,16 +11,19 @@ if TYPE_CHECKING:
 Stack = dict
 
 MOST_FRAMES = 300
+BY_SIGNAL = "Stack (most recent call first)"  # how faulthandler begins what one thread writes of itself
+SIGNALLED = "by signal"
 
 
 def of_faulthandler(text: str) -> list[Stack]:
-    """Return the stacks in the order of the text. The one taken by the signal is called `Current thread`."""
+    """Return the stacks in the order of the text; SIGNALLED is the name of one that a thread wrote of itself."""
     found: list[Stack] = []
     for line in text.splitlines():
         if line.startswith(("Thread 0x", "Current thread 0x")):
             ident = int(line.partition("0x")[2].split()[0], 16)
-            current = line.startswith("Current")
-            found.append({"ident": ident, "native_id": None, "name": "current" if current else "?", "frames": []})
+            found.append({"ident": ident, "native_id": None, "name": "?", "frames": []})
+        elif line.startswith(BY_SIGNAL):
+            found.append({"ident": 0, "native_id": None, "name": SIGNALLED, "frames": []})
         elif line.startswith('  File "') and found:
             file, _, rest = line[8:].rpartition('", line ')
             number, _, function = rest.partition(" in ")
