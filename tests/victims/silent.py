@@ -10,7 +10,6 @@ it can be ended at all.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import os
 import re
@@ -66,15 +65,15 @@ def beating(dog: Watchdog) -> None:
 
 
 def crowded(dog: Watchdog) -> None:
-    """Beat beside threads that compute without the GIL: a process with much to do."""
-    data = b"x" * 50_000_000
+    """Beat beside threads that compute in Python: each needs some processor time before it lets another one."""
 
     def compute() -> None:
         while True:
-            hashlib.sha256(data).digest()
+            pass
 
-    for _ in range(4):
+    for _ in range(8):
         threading.Thread(target=compute, daemon=True).start()
+    print("crowded", flush=True)
     beating(dog)
 
 

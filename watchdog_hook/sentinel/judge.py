@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 # A thread that wants the interpreter wakes every 5 ms to ask for it (sys.getswitchinterval; CPython's
 # Python/ceval_gil.c, take_gil). One that waits for anything else sleeps for long.
 ASKING = 20.0  # times a second
-BUSY = 0.3  # of one processor: this thread computes
-LITTLE = 0.2  # of one processor: less than that is hunger in a thread that wants to run
+LITTLE = 0.1  # of one processor: with less than that a thread does not compute, and one that wants to is hungry
 THROTTLED = 0.1  # of the time
 SWAPPING = 20.0  # pages a second that came from a disk
 MEMORY_WAIT = 0.1  # of the time
@@ -92,18 +91,17 @@ def judge(readings: Sequence[Reading], watchdog: int, loop: int) -> Verdict:
             "look for a disk or a network file system that does not answer (dmesg, mount)",
             case.signs(asleep),
         )
-    if case.asks():
-        return _held(case)
-    if case.hungry():
+    hungry = case.hungry()
+    if hungry is not None:
         throttled = case.throttled
         why = (
             f"its cgroup's CPU limit kept it off the processors for {100 * throttled:.0f} % of the time"
             if throttled > THROTTLED
             else "others have the processors"
         )
-        return Verdict(
-            "starved", f"It gets no CPU: {why}.", LIMITS, case.signs(watchdog or loop)
-        )
+        return Verdict("starved", f"It gets no CPU: {why}.", LIMITS, case.signs(hungry))
+    if case.asks():
+        return _held(case)
     wait = own.wchan
     return Verdict(
         "unknown",
@@ -157,23 +155,24 @@ class _Case:
             return False
         return (now.sleeps - before.sleeps) / self._seconds >= ASKING
 
-    def hungry(self) -> bool:
-        """Tell whether the watchdog's thread wants to run, and hardly does."""
-        states = [self._state(threads, self.watchdog) for threads in self._all]
-        wants = 2 * states.count("R") >= len(states)
-        return wants and self.cpu(self.watchdog) < LITTLE
+    def hungry(self) -> int | None:
+        """
+        Return a thread that wants to run at every reading, in a process that hardly does; ours and the loop's first.
+
+        Any thread will do: the others may wait for it, as ours does for faulthandler's timer while it is put off.
+        """
+        if sum(map(self.cpu, self._all[-1])) >= LITTLE:
+            return None
+        return self._always("R")
 
     def uninterruptible(self) -> int | None:
         """Return the thread that was in that state at every reading; ours and the loop's first."""
-        for tid in (self.watchdog, self._loop, *self._all[-1]):
-            if all(self._state(threads, tid) == "D" for threads in self._all):
-                return tid
-        return None
+        return self._always("D")
 
     def busiest(self) -> int | None:
         """Return the thread that computes; None where none does."""
         share, tid = max((self.cpu(tid), tid) for tid in self._all[-1])
-        return tid if share >= BUSY else None
+        return tid if share >= LITTLE else None
 
     def cpu(self, tid: int) -> float:
         """Return the share of one processor that a thread had."""
@@ -196,6 +195,12 @@ class _Case:
                 f"{self.name(tid)}: state {now.state}, {100 * self.cpu(tid):.0f} % of a processor{where}"
             )
         return tuple(found)
+
+    def _always(self, state: str) -> int | None:
+        for tid in (self.watchdog, self._loop, *self._all[-1]):
+            if all(self._state(threads, tid) == state for threads in self._all):
+                return tid
+        return None
 
     def _share(self, before: float | None, now: float | None) -> float:
         return (now - before) / self._seconds if before is not None and now is not None else 0.0

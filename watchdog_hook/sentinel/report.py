@@ -67,11 +67,9 @@ class Report:
         threads = others or [*own, *rest]
         more = [part for stack in others for part in stacks.lines(stack)]
         self._data = self._json(verdict, silence, wall, threads, unavailable)
-        self._write({"dump.txt": "\n".join([line, *(f" {each}" for each in further)]) + "\n"})
-        if text:
-            self._write({"faulthandler.txt": text})
-        if more:
-            self._write({"py-spy.txt": "\n".join(more) + "\n"})
+        dump = "\n".join([line, *(f" {each}" for each in further)]) + "\n"
+        spied = "".join(f"{part}\n" for part in more)
+        self._write({"dump.txt": dump, "faulthandler.txt": text, "py-spy.txt": spied})
 
     def ended(self) -> None:
         """Tell that the watchdog ticks again."""
@@ -220,6 +218,8 @@ class Report:
     def _write(self, files: dict[str, str]) -> None:
         """Put texts behind what was written of this incident before."""
         for name, text in files.items():
+            if not text:
+                continue
             self._written[name] = self._written.get(name, "") + text
         self._store()
 
