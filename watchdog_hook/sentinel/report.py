@@ -41,11 +41,11 @@ class Report:
         self._data: dict[str, Any] = {}
         self._written: dict[str, str] = {}
 
-    def make(self, verdict: Verdict, silence: float) -> None:
-        """Tell a silence of the watchdog, once more if it was told before."""
-        wall, since = time.time(), time.monotonic() - silence
+    def make(self, verdict: Verdict, since: float) -> None:
+        """Tell that the watchdog is silent since that moment, once more if it was told before."""
         unavailable: list[tuple[str, str]] = []
         text = self._faulthandler(verdict, unavailable)
+        wall, silence = time.time(), time.monotonic() - since
         if verdict.ask and self.incident is None:
             self.incident = self._files.new_id(wall)
         self.cause = verdict.id

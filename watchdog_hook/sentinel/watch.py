@@ -66,13 +66,16 @@ class Sentinel:
                 self._report.ended()
             return
         if not self._due or silence >= self._due:
-            if self._examine(silence) is not None:
+            if self._examine():
                 self._due = 2 * max(after, self._due)
         if end and not self._helpless and self._may_end(end):
             self._end_process(end)
 
     def _silence(self) -> float:
-        return time.monotonic() - max(self._pulse.numbers[pulse.TICK_AT], self._since)
+        return time.monotonic() - self._began()
+
+    def _began(self) -> float:
+        return max(self._pulse.numbers[pulse.TICK_AT], self._since)
 
     def _readings(self) -> list[proc.Reading] | None:
         """Return some readings; None where the process or its silence came to an end meanwhile."""
@@ -85,14 +88,15 @@ class Sentinel:
             found.append(proc.read(self._life.pid, detailed))
         return found if self._pulse.numbers[pulse.TICK_AT] == tick else None
 
-    def _examine(self, silence: float) -> object:
+    def _examine(self) -> bool:
+        """Find the cause and tell it; return whether there was anything to tell."""
         readings = self._readings()
         if readings is None:
-            return None
+            return False
         words = self._pulse.words
         verdict = judge(readings, words[pulse.WATCHDOG], words[pulse.LOOP])
-        self._report.make(verdict, silence)
-        return verdict
+        self._report.make(verdict, self._began())
+        return True
 
     def _may_end(self, after: float) -> bool:
         """Tell whether ticks and beats are silent for so long, and the cause is one that nothing inside can end."""
