@@ -130,6 +130,7 @@ def test_a_scheduler_whose_own_code_holds_the_interpreter_is_told_from_outside(
         with (home.folder / "hold").open("w"):  # lets it go
             over = scheduler.wait_event("backstop_ended", since=mark)
         (home.folder / "hold").unlink()
+        scheduler.wait_for(api.created, 60, "the pod of its task")
         assert over.facts["incident"] == told["incident"]
         assert scheduler.terminate() == 0
         patiently(lambda: not lives(sentinel), "the sentinel's end")

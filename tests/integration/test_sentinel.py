@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from tests import run
 from tests.integration.silence import Silent, lives, patiently, silent
 from watchdog_hook.cli import store
 from watchdog_hook.sentinel.pulse import started
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.linux
 
 RECORD = re.compile(r"watchdog_hook: event=backstop (?:incident=(?P<id>\S+) )?silent_s=(?P<s>[\d.]+).* cause=(?P<cause>\w+)")
@@ -50,7 +52,7 @@ def test_a_held_interpreter_is_told_with_the_loops_stack(tmp_path, kind, sentenc
         log = victim.wait_log("files: ")
 
         assert sentence in log
-        assert FRAME.format(kind, str(Path("tests/victims/silent.py").resolve())) in log
+        assert FRAME.format(kind, str(ROOT / "tests/victims/silent.py")) in log
         assert data["verdict"]["id"] == "gil_held"
         assert data["threads"][0]["native_id"] == victim.pid
         assert kind in [frame["function"] for frame in data["threads"][0]["frames"]]
@@ -268,6 +270,14 @@ def test_it_is_gone_within_two_seconds_of_a_killed_process(tmp_path):
         victim.process.kill()
         victim.process.wait()
         patiently(lambda: not victim.watched(), "its end")
+
+
+def test_the_end_of_a_test_run_names_what_still_runs(tmp_path):
+    with silent(tmp_path, "beating") as victim:
+        found = {int(text.split()[0]) for text in run.left_over(ROOT, 0)}
+        assert {victim.pid, victim.sentinel} <= found
+        pids = victim.pid, victim.sentinel
+    assert not {int(text.split()[0]) for text in run.left_over(ROOT, 0)} & {*pids}
 
 
 def test_it_goes_when_the_watchdog_is_disarmed(tmp_path):
@@ -500,7 +510,7 @@ def test_ctypes_is_not_needed_by_the_sentinel(tmp_path):
     assert ctypes  # only the tests hold the interpreter by it
     imported = "import sys; sys.path.insert(0, sys.argv[1]); from watchdog_hook.sentinel import watch; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", imported, str(Path(__file__).parents[2])],
+        [sys.executable, "-I", "-S", "-c", imported, str(ROOT)],
         capture_output=True,
         text=True,
         check=True,

@@ -56,7 +56,7 @@ class Backstop:
         """Take what is free, and arm nothing yet. Raises OSError where the kernel has no memory of that kind."""
         self.file = self._target = self._keep(_memory())
         self._take_fatal_signals()
-        self.signal = _free_signal()
+        self.signal = free_signal()
         if self.signal:
             faulthandler.register(self.signal, file=self.file, all_threads=False, chain=False)
         global _owner
@@ -204,7 +204,7 @@ def _without_waiting(fd: int) -> int:
     return -1
 
 
-def _free_signal() -> int:
+def free_signal() -> int:
     """Return a real-time signal that nobody handles, ignores or blocks; 0 for none."""
     status = _status("self")
     taken = status.get("SigCgt", 0) | status.get("SigIgn", 0)
