@@ -21,6 +21,7 @@ LOOKS = 4  # that have to be missing before the silence of the watchdog's thread
 SENTINEL_LOOKS = 20  # looks from one question whether the sentinel lives to the next
 SENTINEL_PATIENCE = 20.0  # seconds for it to say who it is
 
+
 class Outside:
     """The pulse of one watchdog: private until it is shown, and again in a forked child."""
 

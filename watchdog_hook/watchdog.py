@@ -338,7 +338,9 @@ class Watchdog:
         try:
             self.outside.guard(self._now())
         except CannotStart as error:
-            self.note("part_off", part="sentinel", outcome=f"{error}; the backstop speaks for itself")
+            self.note(
+                "part_off", part="sentinel", outcome=f"{error}; the backstop speaks for itself"
+            )
         limits = self.outside.limits()
         if limits is not None:
             self.note("part_off", part="backstop", outcome=limits)

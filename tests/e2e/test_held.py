@@ -109,7 +109,9 @@ def test_a_scheduler_whose_own_code_holds_the_interpreter_is_told_from_outside(
         bring_in(home)
         scheduler = start(home=home)
         scheduler.wait_event("armed", timeout=120)
-        scheduler.wait_for(lambda: scheduler.home.database.scheduler_job()[1] == "running", 60, "a job")
+        scheduler.wait_for(
+            lambda: scheduler.home.database.scheduler_job()[1] == "running", 60, "a job"
+        )
         seen = patiently(lambda: pulse.of_process(scheduler.pid), "a pulse")
         sentinel = patiently(lambda: seen.words[pulse.SENTINEL], "a sentinel")
 

@@ -39,9 +39,7 @@ def lives(pid: int, since: int | None = None) -> bool:
 class Silent:
     """One such process. What it and its sentinel write to standard error is in `log`."""
 
-    def __init__(
-        self, folder: Path, process: subprocess.Popen[str], log: Path
-    ) -> None:
+    def __init__(self, folder: Path, process: subprocess.Popen[str], log: Path) -> None:
         self.incidents = folder / "incidents"
         self.process = process
         self.pid = process.pid

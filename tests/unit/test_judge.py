@@ -25,7 +25,9 @@ def verdict(
     if watchdog is not None:
         threads[WATCHDOG] = watchdog
     growing = {
-        name: process.pop(name) for name in ("throttled", "faults", "memory_wait") if name in process
+        name: process.pop(name)
+        for name in ("throttled", "faults", "memory_wait")
+        if name in process
     }
     readings = []
     for number in range(READINGS):
@@ -97,7 +99,11 @@ def test_only_what_cannot_end_by_itself_may_be_ended():
     ]
     found = {each.id: each.may_end for each in (verdict(**one) for one in given)}
 
-    assert {cause for cause, may in found.items() if may} == {"gil_held", "watchdog_gone", "unknown"}
+    assert {cause for cause, may in found.items() if may} == {
+        "gil_held",
+        "watchdog_gone",
+        "unknown",
+    }
     assert len(found) == 9
 
 

@@ -20,7 +20,9 @@ values = (
     | st.sampled_from([math.inf, -math.inf, math.nan])
     | st.text(max_size=400)
 )
-names = st.sampled_from(["incident", "phase", "silent_s", "cause", "pid", "outcome", "action", "ti"])
+names = st.sampled_from(
+    ["incident", "phase", "silent_s", "cause", "pid", "outcome", "action", "ti"]
+)
 
 
 @given(st.text("abc_", min_size=1), st.dictionaries(names, values))
@@ -91,5 +93,5 @@ def test_of_py_spy_only_frames_are_kept():
 
 @pytest.mark.parametrize("output", ["", "[", "{}1"])
 def test_output_that_is_no_json_is_refused(output):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"Expecting|Extra"):
         stacks.of_py_spy(output)

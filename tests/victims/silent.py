@@ -84,7 +84,9 @@ def forking(dog: Watchdog) -> None:
         child = os.fork()
         if not child:
             dog.beat("in a child")
-            sys.exit(0)  # through the interpreter's own end: it would wait for the timer's thread there
+            sys.exit(
+                0
+            )  # through the interpreter's own end: it would wait for the timer's thread there
         codes.add(os.waitpid(child, 0)[1])
     print("children", sorted(codes), flush=True)
     pydll(dog)

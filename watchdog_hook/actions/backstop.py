@@ -236,7 +236,9 @@ def _strangers() -> list[str]:
         others = [tid for tid in os.listdir("/proc/self/task") if tid not in known]
     except OSError:
         return []
-    return [tid for tid in others if _status(f"self/task/{tid}").get("SigBlk", 0) & _EVERY == _EVERY]
+    return [
+        tid for tid in others if _status(f"self/task/{tid}").get("SigBlk", 0) & _EVERY == _EVERY
+    ]
 
 
 def _status(who: str) -> dict[str, int]:

@@ -23,7 +23,10 @@ class Deeds:
 
     def __init__(self, config: Config, mask: Callable[[str], str] | None = None) -> None:
         self.recorder = Recorder(
-            incident_directory(config.incident_dir), config.incident_retention, config.incident_max_mb, mask=mask
+            incident_directory(config.incident_dir),
+            config.incident_retention,
+            config.incident_max_mb,
+            mask=mask,
         )
         self.voice = Voice()
         self._meter = Meter()

@@ -161,7 +161,9 @@ def outside(config: Config) -> Check:
             "set it to True",
         )
     if not hasattr(os, "memfd_create") or not sys.executable:
-        return Check("warn", "the sentinel cannot be started here", "it needs Linux and a Python of its own")
+        return Check(
+            "warn", "the sentinel cannot be started here", "it needs Linux and a Python of its own"
+        )
     number = free_signal()
     if not number:
         return Check(
@@ -171,13 +173,17 @@ def outside(config: Config) -> Check:
             "find which library of the scheduler takes them all",
         )
     name = f"signal {number}"
-    return Check("ok", f"the sentinel can ask for the loop's stack by {name}", "nobody handles it here")
+    return Check(
+        "ok", f"the sentinel can ask for the loop's stack by {name}", "nobody handles it here"
+    )
 
 
 def py_spy(config: Config) -> Check:
     """Tell whether py-spy is there, and whether it might look into a process of this user."""
     if config.py_spy == "off":
-        return Check("ok", "py-spy is off", "a stall that holds the interpreter has no native frames")
+        return Check(
+            "ok", "py-spy is off", "a stall that holds the interpreter has no native frames"
+        )
     found = find_py_spy(config.py_spy)
     if not os.access(found, os.X_OK):
         return Check(

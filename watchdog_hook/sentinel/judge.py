@@ -48,7 +48,7 @@ class Verdict:
 
 def judge(readings: Sequence[Reading], watchdog: int, loop: int) -> Verdict:
     """Return the cause. `watchdog` and `loop`: ids of the two threads; 0 where none is known."""
-    first, last = readings[0], readings[-1]
+    last = readings[-1]
     if not last.threads:
         return Verdict(
             "hidden",
@@ -64,9 +64,13 @@ def judge(readings: Sequence[Reading], watchdog: int, loop: int) -> Verdict:
             "let it go on, or detach",
         )
     if own.state in "tT":
-        return Verdict("stopped", "It is stopped (SIGSTOP).", "kill -CONT it, and find who stopped it")
+        return Verdict(
+            "stopped", "It is stopped (SIGSTOP).", "kill -CONT it, and find who stopped it"
+        )
     if last.frozen:
-        return Verdict("frozen", "Its cgroup is frozen.", "thaw it: docker unpause, or who froze it")
+        return Verdict(
+            "frozen", "Its cgroup is frozen.", "thaw it: docker unpause, or who froze it"
+        )
     if case.swaps():
         return Verdict(
             "swapping",
@@ -157,7 +161,7 @@ class _Case:
 
     def hungry(self) -> int | None:
         """
-        Return a thread that wants to run at every reading, in a process that hardly does; ours and the loop's first.
+        Return a thread that wants to run at every reading, in a process that hardly does; our own first.
 
         Any thread will do: the others may wait for it, as ours does for faulthandler's timer while it is put off.
         """

@@ -31,7 +31,9 @@ class Mouth:
 
     def say(self, line: str, further: Iterable[str] = ()) -> None:
         """Write a record: its line, and further ones that begin with a blank. Never raises."""
-        data = "".join([f"{line}\n", *(f" {each}\n" for each in further)]).encode("utf-8", "replace")
+        data = "".join([f"{line}\n", *(f" {each}\n" for each in further)]).encode(
+            "utf-8", "replace"
+        )
         if len(data) > MOST:
             data = data[: data.rindex(b"\n", 0, MOST - 100)] + b"\n ... the rest is in the files\n"
         poll = select.poll()

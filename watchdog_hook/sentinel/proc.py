@@ -101,7 +101,9 @@ def _threads(pid: int, detailed: tuple[int, ...]) -> dict[int, Thread] | None:
             continue
         tid, state = int(name), fields[0]
         watched = tid in detailed
-        sleeps = pairs(f"{folder}/{name}/status").get("voluntary_ctxt_switches") if watched else None
+        sleeps = (
+            pairs(f"{folder}/{name}/status").get("voluntary_ctxt_switches") if watched else None
+        )
         wchan = _text(f"{folder}/{name}/wchan") if watched or state == "D" else ""
         found[tid] = Thread(
             state,

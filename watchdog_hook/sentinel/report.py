@@ -145,7 +145,9 @@ class Report:
         before = self._size()
         if not self._life.send(number, loop):
             return "the signal could not be sent"
-        return None if self._wait_for_text(before, grown=True) else "the thread does not take signals"
+        return (
+            None if self._wait_for_text(before, grown=True) else "the thread does not take signals"
+        )
 
     def _wait_for_text(self, before: int, *, grown: bool = False) -> bool:
         """Wait until the text is complete, if it has grown at all; tell whether it has."""

@@ -7,11 +7,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-# {"ident": int, "native_id": int or None, "name": str, "frames": [{"function", "file", "line"}]}, innermost first
-Stack = dict
+    # As incident.json has it: ident, native_id, name, and frames (function, file, line), innermost first.
+    Stack = dict[str, Any]
 
 MOST_FRAMES = 300
-BY_SIGNAL = "Stack (most recent call first)"  # how faulthandler begins what one thread writes of itself
+BY_SIGNAL = (
+    "Stack (most recent call first)"  # how faulthandler begins what one thread writes of itself
+)
 SIGNALLED = "by signal"
 
 

@@ -12,7 +12,7 @@ PATIENCE = 5.0  # seconds for it to leave our family
 PR_SET_PTRACER = 0x59616D61  # linux/prctl.h
 
 
-class CannotStart(Exception):
+class CannotStart(Exception):  # noqa: N818 - it says what cannot be
     """The sentinel cannot be started here. Says why."""
 
 
@@ -30,7 +30,7 @@ def start(memory: int, text: int, words: tuple[str, str, str, str]) -> None:
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     try:
         # No preexec_fn: so no Python runs between fork and exec, and no hook of a fork is called.
-        parent = subprocess.Popen(
+        parent = subprocess.Popen(  # noqa: S603 - this very interpreter, and a file of ours
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -15,7 +15,9 @@ from watchdog_hook.sentinel.report import Report
 from watchdog_hook.sentinel.words import log_line
 
 LOOK_EVERY = 2.0  # seconds; less where the backstop is shorter
-LEAST_TOLERANCE = 2.0  # seconds our own wait may be late before everything counts as having stood still
+LEAST_TOLERANCE = (
+    2.0  # seconds our own wait may be late before everything counts as having stood still
+)
 READINGS = 5
 BETWEEN = 0.25  # seconds from one reading to the next
 LAST_WORDS = 5.0  # seconds between SIGABRT and SIGKILL
@@ -65,9 +67,8 @@ class Sentinel:
                 self._due = 0.0
                 self._report.ended()
             return
-        if not self._due or silence >= self._due:
-            if self._examine():
-                self._due = 2 * max(after, self._due)
+        if (not self._due or silence >= self._due) and self._examine():
+            self._due = 2 * max(after, self._due)
         if end and not self._helpless and self._may_end(end):
             self._end_process(end)
 
@@ -99,7 +100,7 @@ class Sentinel:
         return True
 
     def _may_end(self, after: float) -> bool:
-        """Tell whether ticks and beats are silent for so long, and the cause is one that nothing inside can end."""
+        """Tell whether ticks and beats are silent for so long, of a cause that nothing inside can end."""
         numbers, words = self._pulse.numbers, self._pulse.words
         now, silence = time.monotonic(), self._silence()
         loop = min(now - numbers[pulse.BEAT_AT] - numbers[pulse.EXCUSED], now - self._since)

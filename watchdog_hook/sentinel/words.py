@@ -6,7 +6,19 @@ import time
 
 WIDTH = 300  # characters of one value
 SENTENCE = 2000
-_FIRST_KEYS = "event incident silent_s phase call peer age_s lever action outcome ti".split()
+_FIRST_KEYS = (
+    "event",
+    "incident",
+    "silent_s",
+    "phase",
+    "call",
+    "peer",
+    "age_s",
+    "lever",
+    "action",
+    "outcome",
+    "ti",
+)
 
 
 def log_line(event: str, **fields: object) -> str:
