@@ -127,8 +127,8 @@ class Config:
     )
     backstop_after: float = knob(
         90.0,
-        "Silence of the watchdog's own thread (GIL held, process stopped) after which the sentinel and "
-        "faulthandler speak; never less than four times poll_interval.",
+        "Silence of the watchdog's own thread (GIL held, process stopped) after which the sentinel speaks, or "
+        "faulthandler without it; never less than four times poll_interval.",
     )
     py_spy: str = knob(
         "auto",

@@ -83,8 +83,7 @@ class Outside:
             backstop.speak_up()
             backstop.arm()
             return
-        backstop.arm()  # until the first look
-        self.pulse.words[places.SIGNAL] = backstop.signal
+        self.pulse.words[places.SIGNAL], self.pulse.words[places.SIGNAL_ALL] = backstop.signals
         self.pulse.words[places.BACKSTOP] = backstop.file + 1
         py_spy = start.find_py_spy(config.py_spy)
         kept = str(config.incident_retention)
@@ -128,11 +127,13 @@ class Outside:
             self.backstop.go_on()
 
     def limits(self) -> str | None:
-        """Return what part of the backstop is off, and why; None where all of it is there."""
+        """Return what of the backstop is wanted and off, and why; None where all of it is there."""
         backstop = self.backstop
-        if backstop is None or (backstop.off is None and backstop.signal):
+        if backstop is None:
             return None
-        return backstop.off or "no real-time signal is free"
+        if self._expected is None:
+            return backstop.off
+        return None if all(backstop.signals) else "no real-time signal is free"
 
     def heard(self) -> dict[str, str] | None:
         """Return the sentinel's note of a silence that is over, once: since, cause, incident, sentence, lasted."""

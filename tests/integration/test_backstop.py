@@ -22,7 +22,7 @@ from watchdog_hook.actions import backstop
 from watchdog_hook.sentinel import pulse
 
 def dog(**settings):
-    quick = {"poll_interval": 0.05, "interrupt": "off", "incident_dir": sys.argv[1], "py_spy": "off"}
+    quick = {"poll_interval": 0.05, "interrupt": "off", "incident_dir": sys.argv[1], "py_spy": "off", "sentinel": False}
     return Watchdog(Config(**{**quick, **settings}))
 
 def looks(dog, number=3):
@@ -74,7 +74,7 @@ def test_it_takes_the_timer_a_signal_and_the_fatal_ones_and_gives_them_back(tmp_
         before = faulthandler.is_enabled(), timers(), files()
         with dog() as one:
             looks(one)
-            number = one.outside.backstop.signal
+            number = one.outside.backstop.signals[0]
             caught = backstop._status("self")["SigCgt"] >> (number - 1) & 1
             during = faulthandler.is_enabled(), timers(), caught, one.outside.limits()
         while timers():
@@ -90,6 +90,22 @@ def test_it_takes_the_timer_a_signal_and_the_fatal_ones_and_gives_them_back(tmp_
     assert said["after"] == said["before"]
     assert said["after"][:2] == [False, 0]
     assert (said["caught"], said["same"]) == (0, True)
+
+
+def test_while_the_sentinel_watches_the_timer_is_not_armed(tmp_path):
+    # It would fire when a stopped process goes on, and walk over frames that change: that crashes processes.
+    said, _ = run(
+        tmp_path,
+        """
+        with dog(sentinel=True) as one:
+            looks(one)
+            armed = timers()
+            limits = one.outside.limits()
+        say(armed=armed, limits=limits)
+        """,
+    )
+
+    assert said == {"armed": 0, "limits": None}
 
 
 def test_who_enabled_faulthandler_before_keeps_it(tmp_path):
@@ -178,7 +194,7 @@ def test_a_signal_that_somebody_has_is_not_taken(tmp_path):
         libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
         libc.signal(third, ctypes.cast(native, ctypes.c_void_p))  # behind Python's back
         with dog() as one:
-            taken = one.outside.backstop.signal
+            taken = one.outside.backstop.signals[0]
         say(taken=taken, fourth=backstop.CANDIDATES[3])
         """,
     )
@@ -217,7 +233,7 @@ def test_the_signal_does_nothing_to_a_child(tmp_path):
         """
         with dog() as one:
             looks(one)
-            number = one.outside.backstop.signal
+            number = one.outside.backstop.signals[0]
             child = os.fork()
             if not child:
                 os._exit(backstop._status("self")["SigCgt"] >> (number - 1) & 1)
@@ -230,7 +246,7 @@ def test_the_signal_does_nothing_to_a_child(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "missing"), [("sentinel=False", ""), ("", "sys.executable = ''")]
+    ("settings", "missing"), [("sentinel=False", ""), ("sentinel=True", "sys.executable = ''")]
 )
 def test_without_a_sentinel_the_timer_writes_to_standard_error(tmp_path, settings, missing):
     _, errors = run(
@@ -261,20 +277,23 @@ def test_without_a_sentinel_the_timer_writes_to_standard_error(tmp_path, setting
 
 
 def test_a_sentinel_that_was_killed_is_missed_once(tmp_path):
-    _, errors = run(
+    said, errors = run(
         tmp_path,
         """
-        with dog(poll_interval=0.01) as one:
+        with dog(poll_interval=0.01, sentinel=True) as one:
             words = one.outside.pulse.words
             while not words[pulse.SENTINEL]:
                 one.beat()
             looks(one)
             os.kill(words[pulse.SENTINEL], signal.SIGKILL)
+            before = timers()
             looks(one, 80)
-        say()
+            after = timers()
+        say(before=before, after=after)
         """,
     )
 
+    assert said == {"before": 0, "after": 1}
     assert errors.count("event=part_off") == 1
     assert 'outcome="the sentinel has ended; the backstop speaks for itself"' in errors
 
@@ -289,7 +308,7 @@ def test_a_second_watchdog_of_a_process_leaves_the_timer_to_the_first(tmp_path):
         looks(first)
         looks(second)
         limits = first.outside.limits(), second.outside.limits()
-        signals = first.outside.backstop.signal, second.outside.backstop.signal
+        signals = first.outside.backstop.signals + second.outside.backstop.signals
         second.stop()
         looks(first)
         still = timers()
@@ -299,7 +318,7 @@ def test_a_second_watchdog_of_a_process_leaves_the_timer_to_the_first(tmp_path):
     )
 
     assert said["limits"] == [None, "another watchdog of this process has it"]
-    assert len(set(said["signals"])) == 2
+    assert len(set(said["signals"])) == 4
     assert said["still"] == 1
 
 

@@ -18,6 +18,7 @@ def verdict(
     loop: tuple[str, float, int] = ("S", 0.0, 0),
     other: tuple[str, float, int] = ("S", 0.0, 0),
     wchan: str = "",
+    beating: bool = False,
     **process: Any,
 ) -> Verdict:
     """Judge threads given as state, share of a processor, and times a second that they go to sleep."""
@@ -38,7 +39,7 @@ def verdict(
         }
         rest = {name: 3 + each * at for name, each in growing.items()}
         readings.append(Reading(1000 + at, seen, **process, **rest))
-    return judge(readings, WATCHDOG, LOOP)
+    return judge(readings, WATCHDOG, LOOP, beating=beating)
 
 
 ASKS = ("S", 0.005, 190)
@@ -111,6 +112,17 @@ def test_a_hidden_process_is_neither_asked_nor_ended():
     found = judge([Reading(1.0, None), Reading(2.0, None)], WATCHDOG, LOOP)
 
     assert (found.id, found.ask, found.may_end) == ("hidden", False, False)
+
+
+def test_a_dump_is_asked_for_only_where_the_loop_runs_no_python_code():
+    assert verdict(watchdog=ASKS, loop=RUNS).all_threads
+    assert verdict(watchdog=ASKS).ask
+    assert verdict(watchdog=None).ask
+    assert not verdict(watchdog=None).all_threads
+    assert not verdict(watchdog=None, beating=True).ask
+    assert not verdict(watchdog=None, loop=RUNS).ask
+    assert not verdict(loop=RUNS).ask
+    assert not verdict(watchdog=HUNGRY).ask
 
 
 def test_the_sentence_names_who_and_where():

@@ -48,6 +48,8 @@ Thread 0x00007f1cddf536c0 (most recent call first):
 
 Thread 0x00007f1ce1180b80 [worker] (most recent call first):
   <no Python frame>
+Current thread 0x00007f1ce1180b81 (most recent call first):
+  File "/srv/d.py", line 7 in stuck
 Stack (most recent call first):
   File "/srv/d.py", line 7 in stuck
   ...
@@ -55,15 +57,30 @@ Stack (most recent call first):
 
 
 def test_faulthandlers_text_is_read_back():
-    first, signalled = stacks.of_faulthandler(FAULTHANDLER)
+    first, current, signalled = stacks.of_faulthandler(FAULTHANDLER)
 
     assert first["ident"] == 0x7F1CDDF536C0
     assert first["frames"] == [
         {"function": "wait", "file": "/srv/a b.py", "line": 130},
         {"function": "<module>", "file": "/srv/c.py", "line": 3},
     ]
+    assert current["name"] == stacks.CURRENT
     assert signalled["name"] == stacks.SIGNALLED
     assert signalled["frames"] == [{"function": "stuck", "file": "/srv/d.py", "line": 7}]
+
+
+def test_equal_stacks_are_told_once_with_their_count():
+    frames = [{"function": "f", "file": "x.py", "line": 3}]
+    idle = [{"ident": n, "native_id": None, "name": "?", "frames": frames} for n in range(3)]
+    other = {"ident": 9, "native_id": None, "name": "?", "frames": [*frames, *frames]}
+
+    assert stacks.folded([*idle, other]) == [
+        "3 threads:",
+        "  f (x.py:3)",
+        "1 thread:",
+        "  f (x.py:3)",
+        "  f (x.py:3)",
+    ]
 
 
 @given(st.text())

@@ -45,14 +45,27 @@ def uninterruptible(dog: Watchdog) -> None:
         holding._exit(0)
 
 
-def fault(dog: Watchdog) -> None:
-    """Let the watchdog's thread break, and beat on until a line comes."""
+def plant(dog: Watchdog) -> None:
+    """Let the watchdog's thread break at its next look, and see it end."""
 
     def look(*_: object) -> None:
         raise RuntimeError("planted")
 
     dog.look = look  # type: ignore[method-assign]
+    while dog._thread is not None and dog._thread.is_alive():
+        dog.beat("planting")
+
+
+def fault(dog: Watchdog) -> None:
+    """Have no watchdog any more, and beat on until a line comes."""
+    plant(dog)
     beating(dog)
+
+
+def fault_and_silence(dog: Watchdog) -> None:
+    """Have no watchdog any more, and wait for a line."""
+    plant(dog)
+    os.read(0, 1)
 
 
 def beating(dog: Watchdog) -> None:
@@ -94,7 +107,16 @@ def forking(dog: Watchdog) -> None:
 
 KINDS: dict[str, Callable[[Watchdog], None]] = {
     each.__name__: each
-    for each in (regex, pydll, uninterruptible, fault, beating, crowded, forking)
+    for each in (
+        regex,
+        pydll,
+        uninterruptible,
+        fault,
+        fault_and_silence,
+        beating,
+        crowded,
+        forking,
+    )
 }
 
 

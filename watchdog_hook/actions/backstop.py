@@ -32,10 +32,13 @@ _owner: Backstop | None = None
 
 class Backstop:
     """
-    The timer, a signal and the fatal signals of faulthandler, as far as nobody else has them.
+    The timer, two signals and the fatal signals of faulthandler, as far as nobody else has them.
 
-    All of it writes into memory of its own: a disk that does not answer would hold up the thread that takes the
-    signal, and whoever takes the timer back.
+    The signals write into memory of our own: a disk that does not answer would hold up the thread that takes
+    them. The timer is armed only while nobody outside watches. faulthandler walks over the frames of threads as
+    they are: where these run meanwhile, as they do when a process goes on that was stopped, it reads freed memory,
+    and one time in some ten the process crashes (CPython 3.10 to 3.13; python/cpython#140815). The sentinel asks
+    only when it has seen that no Python code runs.
     """
 
     def __init__(self, after: float) -> None:
@@ -43,22 +46,21 @@ class Backstop:
         self._turn = threading.Lock()
         self._held = False
         self._fds: list[int] = []
-        self._target = -1  # of the timer
+        self._target = -1  # of the timer; -1: it is not wanted
         self._due = 0.0  # when the timer is to fire; 0: it was never armed
         self._fatal = False
         self._originals: dict[str, Callable[..., Any]] = {}
         self._wrappers: dict[str, Callable[..., Any]] = {}
-        self.file = -1  # where the timer and the signal write
-        self.signal = 0  # at which the thread that takes it writes its stack; 0: none was free
-        self.off: str | None = "not armed"  # why the timer is not armed; None while it is
+        self.file = -1  # where the signals write
+        # At which the thread that takes it writes its own stack, and at which those of all; 0: none was free.
+        self.signals = (0, 0)
+        self.off: str | None = "not taken"  # why the timer cannot be armed; None where it can
 
     def take(self) -> None:
         """Take what is free, and arm nothing yet. Raises OSError where the kernel has no memory of that kind."""
-        self.file = self._target = self._keep(_memory())
+        self.file = self._keep(_memory())
         self._take_fatal_signals()
-        self.signal = free_signal()
-        if self.signal:
-            faulthandler.register(self.signal, file=self.file, all_threads=False, chain=False)
+        self.signals = (self._register(all_threads=False), self._register(all_threads=True))
         global _owner
         if _owner is not None:
             self.off = "another watchdog of this process has it"
@@ -69,13 +71,12 @@ class Backstop:
             self._look_out()
 
     def speak_up(self) -> None:
-        """Have the timer write to standard error: for when nobody outside reads what it writes."""
+        """Have the timer write to standard error from the next `arm` on: nobody outside does it for us."""
         fd = _without_waiting(2)
-        if fd >= 0:
-            self._target = self._keep(fd)
+        self._target = self._keep(fd) if fd >= 0 else self.file
 
     def arm(self) -> None:
-        """Put the timer off once more. From one thread only; costs some 30 microseconds."""
+        """Put the timer off once more, if it is wanted. Costs some 30 microseconds."""
         # A fork takes the timer's thread away and leaves its lock taken: a child that ends as Python does would
         # wait for that at its very end, for ever. So the timer is never armed while a fork may be under way.
         with self._turn:
@@ -112,7 +113,7 @@ class Backstop:
         self._give_back()
 
     def _start(self) -> None:
-        if self.off is None and not self._held:
+        if self.off is None and self._target >= 0 and not self._held:
             left = max(self._due - time.monotonic(), LEAST)
             self._originals["dump_traceback_later"](left, repeat=False, file=self._target)
 
@@ -121,7 +122,7 @@ class Backstop:
         return fd
 
     def _cancel(self) -> None:
-        if self.off is None:
+        if self.off is None and self._target >= 0:
             self._originals["cancel_dump_traceback_later"]()
 
     def _give_back(self) -> None:
@@ -129,9 +130,9 @@ class Backstop:
         if _owner is self:
             _owner = None
         self.off = "disarmed"
-        if self.signal:
-            faulthandler.unregister(self.signal)
-            self.signal = 0
+        for number in filter(None, self.signals):
+            faulthandler.unregister(number)
+        self.signals = (0, 0)
         for name, wrapper in self._wrappers.items():
             if getattr(faulthandler, name) is wrapper:
                 setattr(faulthandler, name, self._originals[name])
@@ -140,9 +141,16 @@ class Backstop:
             self._fatal = False
             faulthandler.disable()
         fds, self._fds, self.file = self._fds, [], -1
+        self._target = -1
         for fd in fds:
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+    def _register(self, *, all_threads: bool) -> int:
+        number = free_signal()
+        if number:
+            faulthandler.register(number, file=self.file, all_threads=all_threads, chain=False)
+        return number
 
     def _take_fatal_signals(self) -> None:
         if not faulthandler.is_enabled():

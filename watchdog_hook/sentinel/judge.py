@@ -24,9 +24,9 @@ LIMITS = "give it more CPU, or take away what competes for it; see the container
 
 
 class Verdict:
-    """A cause in a sentence; whether a dump should be asked for; whether the process may be ended for it."""
+    """A cause in a sentence; whether a dump may be asked for; whether the process may be ended for it."""
 
-    __slots__ = ("ask", "id", "may_end", "remedy", "sentence", "signs")
+    __slots__ = ("all_threads", "ask", "id", "may_end", "remedy", "sentence", "signs")
 
     def __init__(
         self,
@@ -36,18 +36,27 @@ class Verdict:
         signs: tuple[str, ...] = (),
         *,
         ask: bool = False,
+        all_threads: bool = False,
         may_end: bool = False,
     ) -> None:
         self.id = id
         self.sentence = sentence
         self.remedy = remedy
         self.signs = signs
-        self.ask = ask
+        self.ask = ask  # the loop's thread for its stack
+        self.all_threads = all_threads  # for the others' too
         self.may_end = may_end
 
 
-def judge(readings: Sequence[Reading], watchdog: int, loop: int) -> Verdict:
-    """Return the cause. `watchdog` and `loop`: ids of the two threads; 0 where none is known."""
+def judge(
+    readings: Sequence[Reading], watchdog: int, loop: int, *, beating: bool = False
+) -> Verdict:
+    """
+    Return the cause. `watchdog` and `loop`: ids of the two threads; 0 where none is known.
+
+    `beating`: the loop goes on. A dump is asked for only where the loop's thread runs no Python code: faulthandler
+    may crash a process whose frames change while it walks over them.
+    """
     last = readings[-1]
     if not last.threads:
         return Verdict(
@@ -56,6 +65,7 @@ def judge(readings: Sequence[Reading], watchdog: int, loop: int) -> Verdict:
             "run the sentinel where /proc shows its own user's processes (hidepid, a user namespace)",
         )
     case = _Case(readings, watchdog, loop)
+    still = not beating and case.cpu(loop) < LITTLE
     own = last.threads.get(watchdog) or last.threads.get(loop) or next(iter(last.threads.values()))
     if last.tracer and own.state in "tT":
         return Verdict(
@@ -82,7 +92,7 @@ def judge(readings: Sequence[Reading], watchdog: int, loop: int) -> Verdict:
             "watchdog_gone",
             "The watchdog's thread has ended; what it said last stands in the log (event=part_off).",
             "restart it at an occasion, and report what the log says",
-            ask=True,
+            ask=still,
             may_end=True,
         )
     asleep = case.uninterruptible()
@@ -111,7 +121,7 @@ def judge(readings: Sequence[Reading], watchdog: int, loop: int) -> Verdict:
         "unknown",
         "The watchdog's thread lives, and neither works nor wants the interpreter"
         f"{f'; it waits in {wait}' if wait else ''}.",
-        ask=True,
+        ask=still,
         may_end=True,
     )
 
@@ -125,6 +135,7 @@ def _held(case: _Case) -> Verdict:
             "find the call in the stack below; whoever made it has to release the GIL (ctypes.CDLL, not PyDLL)",
             case.signs(case.watchdog),
             ask=True,
+            all_threads=True,
             may_end=True,
         )
     return Verdict(
@@ -133,6 +144,7 @@ def _held(case: _Case) -> Verdict:
         "find it in the stack below: a regular expression that backtracks without end, or a very large number",
         case.signs(busy),
         ask=True,
+        all_threads=True,
         may_end=True,
     )
 

@@ -46,7 +46,7 @@ class Report:
         unavailable: list[tuple[str, str]] = []
         text = self._faulthandler(verdict, unavailable)
         wall, silence = time.time(), time.monotonic() - since
-        if verdict.ask and self.incident is None:
+        if verdict.may_end and self.incident is None:
             self.incident = self._files.new_id(wall)
         self.cause = verdict.id
         self._leave_note(verdict, since)
@@ -55,7 +55,8 @@ class Report:
         own = [stack for stack in found if stack["name"] == stacks.SIGNALLED]
         for stack in own:
             stack |= {"name": "The loop's thread", "native_id": self._pulse.words[pulse.LOOP]}
-        further = self._about(verdict, text, own)
+        rest = [stack for stack in found if stack not in own and stack["name"] != stacks.CURRENT]
+        further = self._about(verdict, own, rest)
         # First what needs no disk and no other program.
         self._mouth.say(line, further)
         if self.incident is None:
@@ -63,7 +64,6 @@ class Report:
         others = self._py_spy(unavailable)
         if others and not own:
             self._mouth.say(line, stacks.lines(others[0]))
-        rest = [stack for stack in found if stack not in own]
         threads = others or [*own, *rest]
         more = [part for stack in others for part in stacks.lines(stack)]
         self._data = self._json(verdict, silence, wall, threads, unavailable)
@@ -99,7 +99,9 @@ class Report:
             pid=self._life.pid,
         )
 
-    def _about(self, verdict: Verdict, text: str, own: list[stacks.Stack]) -> list[str]:
+    def _about(
+        self, verdict: Verdict, own: list[stacks.Stack], rest: list[stacks.Stack]
+    ) -> list[str]:
         remedy = f" Remedy: {verdict.remedy}." if verdict.remedy else ""
         found = [f"The watchdog's own thread is silent. {verdict.sentence}{remedy}"]
         found += [f"  {sign}" for sign in verdict.signs]
@@ -107,9 +109,9 @@ class Report:
             found += stacks.lines(stack)
         if self.incident is not None:
             found.append(f"files: {self._files.path(self.incident)}")
-        by_timer = text.partition(stacks.BY_SIGNAL)[0] if own else text
-        if by_timer:
-            found += ["What faulthandler wrote:", *by_timer.splitlines()]
+        if rest:
+            found.append("The other threads, by faulthandler (the newest hundred):")
+            found += [f"  {part}" for part in stacks.folded(rest)]
         return [part[: 2 * SENTENCE] for part in found]
 
     def _leave_note(self, verdict: Verdict, since: float) -> None:
@@ -121,11 +123,12 @@ class Report:
 
     def _faulthandler(self, verdict: Verdict, unavailable: list[tuple[str, str]]) -> str:
         """Return what faulthandler has written since the last time, after asking it where that makes sense."""
-        self._wait_for_text(self._size())
+        words = self._pulse.words
         if verdict.ask:
-            why = self._ask()
-            if why:
-                unavailable.append(("stack of the loop's thread", why))
+            self._ask(words[pulse.SIGNAL], "stack of the loop's thread", unavailable)
+        if verdict.all_threads:
+            # After the other: of more than a hundred threads it leaves the oldest out.
+            self._ask(words[pulse.SIGNAL_ALL], "stacks of the other threads", unavailable)
         size = self._size()
         if size < self._read:  # cut off by the watchdog
             self._read = 0
@@ -133,31 +136,32 @@ class Report:
         self._read = size
         return text
 
-    def _ask(self) -> str | None:
-        """Have the loop's thread write its stack. Return why it cannot, or did not."""
-        number, loop = self._pulse.words[pulse.SIGNAL], self._pulse.words[pulse.LOOP]
-        if not number:
-            return "no real-time signal was free"
-        caught = proc.catches(self._life.pid, number)
-        if not caught:
-            # To a process that does not catch it, it would be the end.
-            return "/proc is hidden" if caught is None else "the signal is not caught any more"
+    def _ask(self, number: int, what: str, unavailable: list[tuple[str, str]]) -> None:
+        """Have the loop's thread write by that signal, and note why it cannot or does not."""
+        caught = proc.catches(self._life.pid, number) if number else False
         before = self._size()
-        if not self._life.send(number, loop):
-            return "the signal could not be sent"
-        return (
-            None if self._wait_for_text(before, grown=True) else "the thread does not take signals"
-        )
+        if not number:
+            why = "no real-time signal was free"
+        elif not caught:
+            # To a process that does not catch it, it would be the end.
+            why = "/proc is hidden" if caught is None else "the signal is not caught any more"
+        elif not self._life.send(number, self._pulse.words[pulse.LOOP]):
+            why = "the signal could not be sent"
+        elif not self._wait_for_text(before):
+            why = "the thread does not take signals"
+        else:
+            return
+        unavailable.append((what, why))
 
-    def _wait_for_text(self, before: int, *, grown: bool = False) -> bool:
-        """Wait until the text is complete, if it has grown at all; tell whether it has."""
+    def _wait_for_text(self, before: int) -> bool:
+        """Wait until the text has grown and is complete; tell whether it has grown at all."""
         until = time.monotonic() + ANSWER_PATIENCE
         size = before
         while time.monotonic() < until:
             time.sleep(STILL)
             last, size = size, self._size()
-            if size == last and (size > before or not grown):
-                return size > before
+            if size == last > before:
+                break
         return size > before
 
     def _size(self) -> int:

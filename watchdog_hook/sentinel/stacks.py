@@ -11,25 +11,25 @@ if TYPE_CHECKING:
     Stack = dict[str, Any]
 
 MOST_FRAMES = 300
-BY_SIGNAL = (
-    "Stack (most recent call first)"  # how faulthandler begins what one thread writes of itself
-)
-SIGNALLED = "by signal"
+SIGNALLED = "by signal"  # what one thread wrote of itself
+CURRENT = "current"  # of all threads, the one that wrote them
 
 
 def of_faulthandler(text: str) -> list[Stack]:
-    """Return the stacks in the order of the text; SIGNALLED is the name of one that a thread wrote of itself."""
+    """Return the stacks in the order of the text; the names SIGNALLED and CURRENT tell who wrote them."""
     found: list[Stack] = []
     for line in text.splitlines():
         if line.startswith(("Thread 0x", "Current thread 0x")):
-            ident = int(line.partition("0x")[2].split()[0], 16)
-            found.append({"ident": ident, "native_id": None, "name": "?", "frames": []})
-        elif line.startswith(BY_SIGNAL):
+            digits = line.partition("0x")[2].partition(" ")[0]
+            ident = int(digits, 16) if set(digits) <= set("0123456789abcdef") and digits else 0
+            name = CURRENT if line.startswith("C") else "?"
+            found.append({"ident": ident, "native_id": None, "name": name, "frames": []})
+        elif line.startswith("Stack (most recent call first)"):
             found.append({"ident": 0, "native_id": None, "name": SIGNALLED, "frames": []})
         elif line.startswith('  File "') and found:
             file, _, rest = line[8:].rpartition('", line ')
             number, _, function = rest.partition(" in ")
-            line_number = int(number) if number.isdigit() else 0
+            line_number = int(number) if number.isdecimal() else 0
             found[-1]["frames"].append({"function": function, "file": file, "line": line_number})
     return [stack for stack in found if stack["frames"]]
 
@@ -55,6 +55,18 @@ def of_py_spy(text: str) -> list[Stack]:
 def first(stacks: Iterable[Stack], native_id: int) -> list[Stack]:
     """Return the stacks with that of one thread in front."""
     return sorted(stacks, key=lambda stack: stack["native_id"] != native_id)
+
+
+def folded(found: Iterable[Stack]) -> list[str]:
+    """Return stacks as lines, equal ones once with their count."""
+    groups: dict[str, int] = {}
+    for stack in found:
+        body = "\n".join(lines(stack)[1:])
+        groups[body] = groups.get(body, 0) + 1
+    shown = []
+    for body, count in groups.items():
+        shown += ["1 thread:" if count == 1 else f"{count} threads:", *body.split("\n")]
+    return shown
 
 
 def lines(stack: Stack) -> list[str]:

@@ -67,7 +67,7 @@ class Sentinel:
                 self._due = 0.0
                 self._report.ended()
             return
-        if (not self._due or silence >= self._due) and self._examine():
+        if (not self._due or silence >= self._due) and self._examine(after):
             self._due = 2 * max(after, self._due)
         if end and not self._helpless and self._may_end(end):
             self._end_process(end)
@@ -89,13 +89,15 @@ class Sentinel:
             found.append(proc.read(self._life.pid, detailed))
         return found if self._pulse.numbers[pulse.TICK_AT] == tick else None
 
-    def _examine(self) -> bool:
-        """Find the cause and tell it; return whether there was anything to tell."""
+    def _examine(self, silence: float) -> bool:
+        """Find the cause and tell it; return whether there was anything to tell. A loop beats within `silence`."""
         readings = self._readings()
         if readings is None:
             return False
         words = self._pulse.words
-        verdict = judge(readings, words[pulse.WATCHDOG], words[pulse.LOOP])
+        beating = time.monotonic() - self._pulse.numbers[pulse.BEAT_AT] < silence
+        loop = words[pulse.LOOP]
+        verdict = judge(readings, words[pulse.WATCHDOG], loop, beating=beating)
         self._report.make(verdict, self._began())
         return True
 
