@@ -22,7 +22,7 @@ from watchdog_hook.actions import backstop
 from watchdog_hook.sentinel import pulse
 
 def dog(**settings):
-    quick = {"poll_interval": 0.05, "interrupt": "off", "incident_dir": sys.argv[1], "py_spy": "off", "sentinel": False}
+    quick = {"poll_interval": 0.05, "interrupt": "off", "incident_dir": sys.argv[1], "sentinel": False}
     return Watchdog(Config(**{**quick, **settings}))
 
 def looks(dog, number=3):
@@ -152,7 +152,7 @@ def test_a_timer_that_somebody_armed_before_is_left_alone(tmp_path):
     )
 
     assert "a thread that is not Python's waits with all signals blocked" in said["off"]
-    assert "event=part_off part=backstop" in errors
+    assert errors.count("part=backstop") == 1
     assert (tmp_path / "theirs").read_text().startswith("Timeout (0:00:01)!")
 
 

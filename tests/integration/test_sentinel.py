@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -374,41 +375,39 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --boundin
 """
 
 
-def as_nobody(folder: Path) -> list[str]:
-    """Return how to become an unprivileged user; skip where this process may not."""
+@pytest.fixture
+def nobodys() -> Iterator[tuple[Path, list[str]]]:
+    """Return a folder of an unprivileged user, and how to become that one; skip where this process may not."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user; all of these tests run as this one")
-    closed = next(
-        (each for each in reversed(Path(sys.base_prefix).parents) if not each.stat().st_mode & 1),
-        "",
-    )
-    spare = folder / "spare"
-    spare.mkdir()
-    for each in (folder, *folder.parents[:3]):  # pytest's own
-        each.chmod(each.stat().st_mode | 0o011)
-    folder.chmod(0o777)
-    shell = [
-        "unshare",
-        "--mount",
-        "env",
-        f"CLOSED={closed}",
-        f"SPARE={spare}",
-        "sh",
-        "-c",
-        NOBODY,
-        "sh",
-    ]
-    done = subprocess.run(
-        [*shell, sys.executable, "-c", "0"], check=False, capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip(f"this machine lets nobody become nobody: {done.stderr}")
-    return shell
+    parents = reversed(Path(sys.base_prefix).parents)
+    closed = next((each for each in parents if not each.stat().st_mode & 1), "")
+    # Not below pytest's own folder, which every new pytest closes to others.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / "spare").mkdir()
+        shell = [
+            "unshare",
+            "--mount",
+            "env",
+            f"CLOSED={closed}",
+            f"SPARE={folder}/spare",
+            "sh",
+            "-c",
+            NOBODY,
+            "sh",
+        ]
+        done = subprocess.run([*shell, sys.executable, "-c", "0"], check=False, capture_output=True)
+        if done.returncode:
+            pytest.skip(f"this machine lets nobody become nobody: {done.stderr!r}")
+        yield folder, shell
 
 
 @pytest.mark.parametrize("kind", ["regex", "pydll"])
-def test_without_any_privilege_it_is_all_the_same(tmp_path, kind):
-    with silent(tmp_path, kind, prefix=as_nobody(tmp_path)) as victim:
+def test_without_any_privilege_it_is_all_the_same(nobodys, kind):
+    folder, prefix = nobodys
+    with silent(folder, kind, prefix=prefix) as victim:
         victim.tell()
         report(victim, "gil_held")
         _, data = victim.incident()

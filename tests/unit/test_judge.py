@@ -70,6 +70,12 @@ HUNGRY = ("R", 0.001, 1)
         ("starved", {"other": HUNGRY}),
         ("starved", {"watchdog": HUNGRY, "loop": HUNGRY, "throttled": 0.99}),
         ("starved", {"watchdog": ASKS, "loop": HUNGRY}),
+        ("starved", {"watchdog": ASKS, "loop": ("R", 0.2, 4), "other": ("R", 0.2, 4)}),
+        ("gil_contended", {"watchdog": ASKS, "loop": ("S", 0.5, 80), "other": ("R", 0.5, 80)}),
+        ("starved", {"watchdog": ASKS, "loop": ("R", 0.02, 0), "other": ("R", 0.1, 1)}),
+        # Beside one that holds it: a thread that computes without it, and one that wants it too.
+        ("gil_held", {"watchdog": ASKS, "loop": RUNS, "other": RUNS}),
+        ("gil_held", {"watchdog": ASKS, "loop": RUNS, "other": ASKS}),
         ("swapping", {"watchdog": ("D", 0.0, 30), "faults": 500, "memory_wait": 0.8}),
         ("unknown", {}),
         # A tracer that lets it run, a sleeper in D that nobody waits for, memory that somebody else wants.
@@ -97,6 +103,7 @@ def test_only_what_cannot_end_by_itself_may_be_ended():
         {"watchdog": HUNGRY},
         {"watchdog": ASKS, "loop": HUNGRY},
         {"faults": 500, "memory_wait": 0.8},
+        {"watchdog": ASKS, "loop": ("S", 0.5, 80), "other": ("R", 0.5, 80)},
     ]
     found = {each.id: each.may_end for each in (verdict(**one) for one in given)}
 
@@ -105,7 +112,7 @@ def test_only_what_cannot_end_by_itself_may_be_ended():
         "watchdog_gone",
         "unknown",
     }
-    assert len(found) == 9
+    assert len(found) == 10
 
 
 def test_a_hidden_process_is_neither_asked_nor_ended():
@@ -123,6 +130,7 @@ def test_a_dump_is_asked_for_only_where_the_loop_runs_no_python_code():
     assert not verdict(watchdog=None, loop=RUNS).ask
     assert not verdict(loop=RUNS).ask
     assert not verdict(watchdog=HUNGRY).ask
+    assert not verdict(watchdog=ASKS, loop=("S", 0.5, 80), other=("R", 0.5, 80)).ask
 
 
 def test_the_sentence_names_who_and_where():

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 # Python/ceval_gil.c, take_gil). One that waits for anything else sleeps for long.
 ASKING = 20.0  # times a second
 LITTLE = 0.1  # of one processor: with less than that a thread does not compute, and one that wants to is hungry
+HALF = 0.5  # of one processor: the same for several that compute in turn
+# A thread that computes in turn with others has some milliseconds at a time; one that only asks has microseconds.
+TURN = 0.0005  # seconds
+TURNS = 3.0  # a second
+WAKING = 0.005  # of one processor
 THROTTLED = 0.1  # of the time
 SWAPPING = 20.0  # pages a second that came from a disk
 MEMORY_WAIT = 0.1  # of the time
@@ -26,7 +31,7 @@ LIMITS = "give it more CPU, or take away what competes for it; see the container
 class Verdict:
     """A cause in a sentence; whether a dump may be asked for; whether the process may be ended for it."""
 
-    __slots__ = ("all_threads", "ask", "id", "may_end", "remedy", "sentence", "signs")
+    __slots__ = ("all_threads", "ask", "id", "incident", "may_end", "remedy", "sentence", "signs")
 
     def __init__(
         self,
@@ -37,6 +42,7 @@ class Verdict:
         *,
         ask: bool = False,
         all_threads: bool = False,
+        incident: bool = False,
         may_end: bool = False,
     ) -> None:
         self.id = id
@@ -45,6 +51,7 @@ class Verdict:
         self.signs = signs
         self.ask = ask  # the loop's thread for its stack
         self.all_threads = all_threads  # for the others' too
+        self.incident = incident or may_end  # worth files of its own
         self.may_end = may_end
 
 
@@ -115,7 +122,8 @@ def judge(
         )
         return Verdict("starved", f"It gets no CPU: {why}.", LIMITS, case.signs(hungry))
     if case.asks():
-        return _held(case)
+        rivals = case.rivals()
+        return _contended(rivals) if rivals else _held(case)
     wait = own.wchan
     return Verdict(
         "unknown",
@@ -123,6 +131,16 @@ def judge(
         f"{f'; it waits in {wait}' if wait else ''}.",
         ask=still,
         may_end=True,
+    )
+
+
+def _contended(rivals: int) -> Verdict:
+    return Verdict(
+        "gil_contended",
+        f"{rivals} threads compute in Python and take the interpreter (the GIL) from one another; the watchdog's"
+        " waits for its turn.",
+        "find what computes in threads of the scheduler: a plugin, a listener; and give it more CPU",
+        incident=True,
     )
 
 
@@ -166,20 +184,36 @@ class _Case:
 
     def asks(self) -> bool:
         """Tell whether the watchdog's thread wakes again and again for want of the interpreter."""
-        before, now = self._all[0].get(self.watchdog), self._all[-1].get(self.watchdog)
-        if before is None or now is None or before.sleeps is None or now.sleeps is None:
-            return False
-        return (now.sleeps - before.sleeps) / self._seconds >= ASKING
+        return self._sleeps(self.watchdog) >= ASKING
 
     def hungry(self) -> int | None:
         """
-        Return a thread that wants to run at every reading, in a process that hardly does; our own first.
+        Return the thread that wants to run, in a process where at every reading one does and that hardly runs.
 
         Any thread will do: the others may wait for it, as ours does for faulthandler's timer while it is put off.
         """
-        if sum(map(self.cpu, self._all[-1])) >= LITTLE:
+        most = HALF if self.rivals() else LITTLE
+        if sum(map(self.cpu, self._all[-1])) >= most:
             return None
-        return self._always("R")
+        if not all(any(each.state == "R" for each in threads.values()) for threads in self._all):
+            return None
+        return max(self._all[-1], key=self._wants)
+
+    def _wants(self, tid: int) -> int:
+        return sum(self._state(threads, tid) == "R" for threads in self._all)
+
+    def rivals(self) -> int:
+        """Return how many threads take the interpreter from one another; 0 where one may hold it all the time."""
+        computing = [tid for tid in self._all[-1] if tid != self.watchdog and self._computes(tid)]
+        one = len(computing) < 2 and not any(self._sleeps(tid) > TURNS for tid in computing)
+        # Python code of all threads together has one processor at most: what has more computes without the GIL.
+        apart = sum(map(self.cpu, computing)) > 1.2 and not any(map(self._sleeps, computing))
+        return 0 if one or apart else len(computing)
+
+    def _computes(self, tid: int) -> bool:
+        """Tell whether a thread gets something done: it does not only wake to find that it has to wait."""
+        share, sleeps = self.cpu(tid), self._sleeps(tid)
+        return share >= WAKING and share >= sleeps * TURN
 
     def uninterruptible(self) -> int | None:
         """Return the thread that was in that state at every reading; ours and the loop's first."""
@@ -211,6 +245,13 @@ class _Case:
                 f"{self.name(tid)}: state {now.state}, {100 * self.cpu(tid):.0f} % of a processor{where}"
             )
         return tuple(found)
+
+    def _sleeps(self, tid: int) -> float:
+        """Return how many times a second a thread went to sleep."""
+        before, now = self._all[0].get(tid), self._all[-1].get(tid)
+        if before is None or now is None or before.sleeps is None or now.sleeps is None:
+            return 0.0
+        return (now.sleeps - before.sleeps) / self._seconds
 
     def _always(self, state: str) -> int | None:
         for tid in (self.watchdog, self._loop, *self._all[-1]):

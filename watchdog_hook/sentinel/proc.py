@@ -100,11 +100,8 @@ def _threads(pid: int, detailed: tuple[int, ...]) -> dict[int, Thread] | None:
         if not fields:
             continue
         tid, state = int(name), fields[0]
-        watched = tid in detailed
-        sleeps = (
-            pairs(f"{folder}/{name}/status").get("voluntary_ctxt_switches") if watched else None
-        )
-        wchan = _text(f"{folder}/{name}/wchan") if watched or state == "D" else ""
+        sleeps = pairs(f"{folder}/{name}/status").get("voluntary_ctxt_switches")
+        wchan = _text(f"{folder}/{name}/wchan") if tid in detailed or state == "D" else ""
         found[tid] = Thread(
             state,
             _cpu(f"{folder}/{name}/schedstat", fields),

@@ -46,7 +46,7 @@ class Report:
         unavailable: list[tuple[str, str]] = []
         text = self._faulthandler(verdict, unavailable)
         wall, silence = time.time(), time.monotonic() - since
-        if verdict.may_end and self.incident is None:
+        if verdict.incident and self.incident is None:
             self.incident = self._files.new_id(wall)
         self.cause = verdict.id
         self._leave_note(verdict, since)
