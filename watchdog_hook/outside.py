@@ -77,8 +77,8 @@ class Outside:
         if self.pulse.fd < 0:
             return
         config, backstop = self._config, Backstop(self._after)
-        backstop.take()
         self.backstop = backstop
+        backstop.take()
         if not config.sentinel:
             backstop.speak_up()
             backstop.arm()
@@ -122,7 +122,7 @@ class Outside:
             self.backstop.hold()
 
     def after_fork(self) -> None:
-        """Let the next look arm it again."""
+        """Let it go on."""
         if self.backstop is not None:
             self.backstop.go_on()
 

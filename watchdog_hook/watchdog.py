@@ -236,7 +236,7 @@ class Watchdog:
             return
         self._clock.stop()
         thread.join(STOP_PATIENCE)
-        self.outside.hide()
+        self.fail.run("outside", self.outside.hide)
         self._actions.disarm()
 
     def forget(self) -> None:

@@ -38,6 +38,9 @@ def report(victim: Silent, cause: str) -> str:
     return log
 
 
+ENDING = {"terminate_after": 3, "dump_after": 0.5, "sample_after": 0.3, "interrupt_after": 1}
+
+
 @pytest.mark.parametrize("threads", [1, 150])
 @pytest.mark.parametrize(
     ("kind", "sentence"),
@@ -324,6 +327,22 @@ def test_it_is_no_child_of_the_process_and_in_a_session_of_its_own(tmp_path):
         }
 
 
+def test_in_a_container_whose_first_process_is_watched_it_works_and_is_buried(tmp_path):
+    prefix = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not make a pid namespace")
+    with silent(tmp_path, "buried", prefix=prefix, contained=True, **ENDING) as victim:
+        victim.tell()
+        # Whose parent has gone becomes a child of process 1, and stays a zombie unless that one waits for it.
+        assert victim.line() == "buried\n"
+    with silent(tmp_path, "pydll", prefix=prefix, contained=True, **ENDING) as victim:
+        victim.tell()
+        report(victim, "gil_held")
+        victim.wait_log("process 1 of a container cannot be killed from inside of it")
+        victim.tell()
+        assert victim.line() == "over\n"
+
+
 def test_a_hundred_children_of_the_process_are_none_of_its_business(tmp_path):
     with silent(tmp_path, "forking") as victim:
         victim.tell()
@@ -487,8 +506,6 @@ def test_py_spys_stacks_are_kept_as_frames_and_nothing_else(tmp_path):
 
 
 # --- an end to it ---------------------------------------------------------------------------------
-
-ENDING = {"terminate_after": 3, "dump_after": 0.5, "sample_after": 0.3, "interrupt_after": 1}
 
 
 def test_a_process_that_cannot_end_itself_is_ended_with_a_last_dump(tmp_path):

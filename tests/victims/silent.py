@@ -13,6 +13,7 @@ import ctypes
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -90,6 +91,19 @@ def crowded(dog: Watchdog) -> None:
     beating(dog)
 
 
+def buried(dog: Watchdog) -> None:
+    """Beat until the sentinel, which is our child where we are process 1, has been killed and is no zombie."""
+    sentinel = dog.outside.pulse.words[pulse.SENTINEL]
+    looked = dog.outside.pulse.numbers[pulse.TICK_AT]
+    while dog.outside.pulse.numbers[pulse.TICK_AT] == looked:
+        dog.beat("before")
+    os.kill(sentinel, signal.SIGKILL)
+    while os.path.exists(f"/proc/{sentinel}"):
+        dog.beat("waiting")
+        time.sleep(0.01)
+    print("buried", flush=True)
+
+
 def forking(dog: Watchdog) -> None:
     """Fork a hundred children, see them all end as they should, and keep the GIL until a line comes."""
     codes = set()
@@ -115,6 +129,7 @@ KINDS: dict[str, Callable[[Watchdog], None]] = {
         fault_and_silence,
         beating,
         crowded,
+        buried,
         forking,
     )
 }
