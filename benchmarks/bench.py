@@ -34,6 +34,7 @@ PARTS = {
     "import": ("startup", "import watchdog_hook; watchdog_hook.install()"),
     "probe": ("probe", "A Kubernetes probe"),
     "idle": ("idle", "The watchdog while nothing is wrong"),
+    "sentinel": ("sentinel", "The sentinel beside a watchdog while nothing is wrong"),
     "recorder": ("recorder", "Samples and the flight recorder while nothing is wrong"),
     "scheduler": ("scheduler", "A scheduler's processor time per loop"),
     "dump": ("dump", "The dump"),

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,7 @@ NEED_POSTGRES = ("airflow",)
 NEED_CHROMIUM = ("browser",)
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LONGEST = 45 * 60  # seconds for one environment
+LEAVING = 10.0  # seconds for what the last test started to end
 KINDS = ("passed", "failed", "error", "skipped")
 COUNTED = re.compile(rf"(\d+) ({'|'.join(KINDS)})s?\b")
 CLOSING = re.compile(r"\d+ \w+(, \d+ \w+)* in [\d.]+s( \([\d:]+\))?")
@@ -103,7 +105,7 @@ def main() -> int:
     with Runner(tools, environment, wheel, options) as runner:
         for phase in phases:
             results += runner.run(phase)
-    return close(results, missing, time.monotonic() - started)
+    return close(results, missing, time.monotonic() - started, left_over(ROOT))
 
 
 def parse() -> argparse.Namespace:
@@ -417,7 +419,37 @@ def verdict(result: Result) -> str:
     return "passed" if result.good else "FAILED" if result.code else "FAILED (no test ran)"
 
 
-def close(results: list[Result], missing: list[str], seconds: float) -> int:
+def left_over(root: Path, patience: float = LEAVING) -> list[str]:
+    """
+    Return the sentinels and the watched processes of this checkout that still run, after some patience.
+
+    A sentinel is known by its program; a watched process by the memory it shares with its sentinel.
+    """
+    until = time.monotonic() + patience
+    while True:
+        found = [text for folder in glob.glob("/proc/[0-9]*") if (text := ours(folder, root))]
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.1)
+
+
+def ours(folder: str, root: Path) -> str | None:
+    """Return a process as text if it is a sentinel or a watched process of this checkout."""
+    try:
+        words = Path(folder, "cmdline").read_bytes().decode(errors="replace").split("\0")
+        files = [os.readlink(each) for each in glob.glob(f"{folder}/fd/*")]
+    except OSError:  # gone, or somebody else's
+        return None
+    sentinel = any(word.endswith("watchdog_hook/sentinel/__main__.py") for word in words)
+    watched = any(file.startswith("/memfd:watchdog_hook") for file in files)
+    if (sentinel or watched) and any(word.startswith(f"{root}/") for word in words):
+        return f"{os.path.basename(folder)} ({' '.join(words).strip()[:200]})"
+    return None
+
+
+def close(
+    results: list[Result], missing: list[str], seconds: float, left: Sequence[str] = ()
+) -> int:
     """Say how it went: each environment, what was missing, and the sum of the tests."""
     print(f"\n{'environment':<24} {'result':<8} {'time':>6}  tests")
     for result in results:
@@ -427,10 +459,13 @@ def close(results: list[Result], missing: list[str], seconds: float) -> int:
     for what in missing:
         print(f"not run: {what}")
     bad = [result.environment for result in results if not result.good]
-    print(f"{'failed: ' + ', '.join(bad) if bad else 'all passed'}, in {seconds / 60:.1f} minutes")
+    for process in left:
+        print(f"still running: {process}")
+    outcome = f"failed: {', '.join(bad)}" if bad else "all passed"
+    print(f"{outcome}{', but not all ended' if left else ''}, in {seconds / 60:.1f} minutes")
     total = [sum(result.counts.get(what, 0) for result in results) for what in KINDS]
     print(f"tests: {total[0]} passed, {total[1] + total[2]} failed, {total[3]} skipped")
-    return 1 if bad else 0
+    return 1 if bad or left else 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from watchdog_hook.knobs import (
     FLAG,
     INTERRUPT,
     PATH,
+    PY_SPY,
     SECONDS_OR_NONE,
     TIMEOUT,
     ConfigError,
@@ -148,6 +149,21 @@ class Config:
         number("a number of megabytes", above=0),
         unit="MB",
     )
+    sentinel: bool = knob(
+        True,
+        "Whether a small program beside the scheduler watches the watchdog, and speaks when it cannot.",
+        FLAG,
+    )
+    backstop_after: float = knob(
+        90.0,
+        "Silence of the watchdog's own thread (GIL held, process stopped) after which the sentinel speaks, or "
+        "faulthandler without it; never less than four times poll_interval.",
+    )
+    py_spy: str = knob(
+        "auto",
+        "py-spy for the sentinel: its path, auto (PATH, then beside the interpreter) or off.",
+        PY_SPY,
+    )
 
     def __post_init__(self) -> None:
         values = {name: checked(name, getattr(self, name)) for name in KNOBS}
@@ -203,6 +219,7 @@ ORDER = {
     "sample_after": "below dump_after",
     "dump_after": "between sample_after and terminate_after",
     "interrupt_after": "below terminate_after",
+    "backstop_after": "below terminate_after",
     "terminate_after": "0, which is never, or above the other steps",
 }
 
@@ -262,4 +279,6 @@ def _in_order(
         result["sample_after"] = result["dump_after"] / 2
     if "interrupt_after" not in fixed and result["interrupt_after"] >= end:
         result["interrupt_after"] = end / 2
+    if "backstop_after" not in fixed and result["backstop_after"] >= end:
+        result["backstop_after"] = (result["dump_after"] + end) / 2
     return result, quarrels

@@ -38,10 +38,12 @@ def _wait() -> None:
         deadline = time.monotonic() + PATIENCE
         while dog.working and time.monotonic() < deadline:
             time.sleep(PAUSE)
+        dog.outside.before_fork()
 
 
 def _go_on() -> None:
     for dog in list(_watched):
+        dog.outside.after_fork()
         dog.forking = False
 
 

@@ -169,6 +169,17 @@ def _is_path(value: Any) -> str | None:
     return value or None
 
 
+def _is_program(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(value)
+    word = value.lower()
+    if word in ("auto", "off"):
+        return word
+    if not value.startswith("/"):
+        raise ValueError(value)
+    return value
+
+
 FLAG = Kind("boolean", "True or False", _flag, _is_flag)
 SECONDS = number("a number of seconds", above=0)
 SECONDS_OR_NONE = number("a number of seconds", least=0)
@@ -188,6 +199,12 @@ TIMEOUT = Kind(
     _timeout,
     _is_timeout,
     _timeout_text,
+)
+PY_SPY = Kind(
+    "string",
+    "the whole path of a program, auto or off",
+    str.strip,
+    _is_program,
 )
 PATH = Kind("string", "the path of a directory", str.strip, _is_path, lambda path: path or "")
 FILE = Kind(

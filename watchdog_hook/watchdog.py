@@ -36,6 +36,7 @@ from watchdog_hook.outside import Outside
 from watchdog_hook.ports import Actions, Evidence, Host, SystemClock
 from watchdog_hook.recorder import Recorder
 from watchdog_hook.sentinel.pulse import TURN_AT
+from watchdog_hook.sentinel.start import CannotStart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,7 +287,7 @@ class Watchdog:
             return
         self._clock.stop()
         thread.join(STOP_PATIENCE)
-        self.outside.hide()
+        self.fail.run("outside", self.outside.hide)
         self._actions.disarm()
 
     def forget(self) -> None:
@@ -354,6 +355,7 @@ class Watchdog:
         """
         now, beat_at = self._now(), self._beat_at
         self._tick(now)
+        self.fail.run("backstop", self._arm_backstop, now)
         # First what the loop did: its notes are older than what is judged now.
         self.fail.run("notes", self._say_notes, now)
         if self._leaving is not None:
@@ -411,6 +413,35 @@ class Watchdog:
             excused=state.excused,
             grace=grace(state, self.ending, self._patience),
         )
+
+    def _guard(self) -> None:
+        """Take the backstop and start the sentinel; what is not to be had is said once."""
+        try:
+            self.outside.guard(self._now())
+        except CannotStart as error:
+            self.note(
+                "part_off", part="sentinel", outcome=f"{error}; the backstop speaks for itself"
+            )
+        limits = self.outside.limits()
+        if limits is not None:
+            self.note("part_off", part="backstop", outcome=limits)
+
+    def _arm_backstop(self, now: float) -> None:
+        lost = self.outside.arm(now)
+        if lost is not None:
+            outcome = f"{lost}; the backstop speaks for itself"
+            self.say("ERROR", "part_off", part="sentinel", outcome=outcome)
+        note = self.outside.heard()
+        if note is not None:
+            self.say(
+                "WARNING",
+                "backstop_ended",
+                incident=note.get("incident") or None,
+                silent_s=float(note["lasted"]),
+                phase=self.where,
+                outcome=note.get("sentence"),
+                cause=note.get("cause"),
+            )
 
     def _excusable(self, overslept: float, woken: int) -> float:
         """Return how much of our lateness the process did not run; none of it if only we did not."""

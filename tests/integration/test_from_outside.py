@@ -18,9 +18,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from watchdog_hook.cli import dump, levers, live, main
+from watchdog_hook.cli import dump, from_outside, levers, live, main
 from watchdog_hook.sentinel import pulse
 from watchdog_hook.sentinel.pulse import Pulse
+from watchdog_hook.sentinel.start import find_py_spy
 
 pytestmark = pytest.mark.linux
 
@@ -113,7 +114,7 @@ def _at_once(monkeypatch):
     """A hook that does not look is given up soon."""
     monkeypatch.setattr(dump, "LEAST", 0.2)
     monkeypatch.setattr(dump, "LATE", 0.5)
-    monkeypatch.setattr(levers, "find_py_spy", lambda: None)
+    monkeypatch.setattr(from_outside, "find_py_spy", lambda option: "")
 
 
 def until(ask: Callable[[], tuple[int, str, str]], holds: Callable[[int, str], bool]) -> str:
@@ -508,7 +509,7 @@ def test_of_a_stopped_process_no_answer_is_awaited(start, ask, monkeypatch):
 
 
 @pytest.mark.skipif(
-    levers.find_py_spy() is None or levers.ptrace_hindrance() is not None,
+    not find_py_spy("auto") or levers.ptrace_hindrance() is not None,
     reason="py-spy is not here, or may not look",
 )
 @pytest.mark.parametrize("what", ["holds_interpreter", "unwatched"])

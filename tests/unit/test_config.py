@@ -27,13 +27,15 @@ ladder = st.fixed_dictionaries(
         "dump_after": seconds,
         "interrupt_after": seconds,
         "terminate_after": seconds | st.just(0),
+        "backstop_after": seconds,
     },
 )
 
 
 def is_in_order(config: Config) -> bool:
     end = config.terminate_after or math.inf
-    return config.sample_after < config.dump_after < end and config.interrupt_after < end
+    later = config.interrupt_after < end and config.backstop_after < end
+    return config.sample_after < config.dump_after < end and later
 
 
 def test_defaults_are_those_of_the_contract():
@@ -58,6 +60,9 @@ def test_defaults_are_those_of_the_contract():
         "incident_dir": "{[logging] base_log_folder}/watchdog_hook",
         "incident_retention": "50",
         "incident_max_mb": "200",
+        "sentinel": "True",
+        "backstop_after": "90",
+        "py_spy": "auto",
     }
 
 
@@ -96,6 +101,11 @@ def test_every_option_of_time_has_its_unit():
         ("request_timeout", "10, 60", (10.0, 60.0)),
         ("incident_dir", " /var/log/watchdog ", "/var/log/watchdog"),
         ("incident_dir", "", None),
+        ("sentinel", "off", False),
+        ("backstop_after", "45", 45.0),
+        ("py_spy", " AUTO ", "auto"),
+        ("py_spy", "off", "off"),
+        ("py_spy", "/opt/Py-Spy", "/opt/Py-Spy"),
     ],
 )
 def test_a_text_is_read_as_airflow_cfg_means_it(name, text, value):
@@ -121,6 +131,9 @@ def test_a_text_is_read_as_airflow_cfg_means_it(name, text, value):
         ("breaker_after", "1.5", "a whole number of at least 1"),
         ("breaker_after", 0, "a whole number of at least 1"),
         ("breaker_open_for", 301, "a number of seconds above 0 and at most 300"),
+        ("backstop_after", 0, "a number of seconds above 0"),
+        ("py_spy", "py-spy", "the whole path of a program, auto or off"),
+        ("py_spy", "", "the whole path of a program, auto or off"),
         ("incident_max_mb", 0, "a number of megabytes above 0"),
         ("interrupt", "everything", "a comma list of api_calls, or off"),
         ("interrupt", "api_calls,off", "a comma list of api_calls, or off"),

@@ -23,7 +23,7 @@ def py_spy(monkeypatch, tmp_path):
         path = tmp_path / "py-spy"
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setattr(levers, "find_py_spy", lambda: str(path))
+        monkeypatch.setattr(from_outside, "find_py_spy", lambda option: str(path))
 
     return put
 
@@ -66,7 +66,7 @@ def test_py_spy_is_asked_without_stopping_the_process(py_spy):
 
 
 def test_without_py_spy_it_is_said_what_to_install(monkeypatch):
-    monkeypatch.setattr(levers, "find_py_spy", lambda: None)
+    monkeypatch.setattr(from_outside, "find_py_spy", lambda option: "")
 
     with pytest.raises(NoStacks, match=r"pip install 'watchdog-hook\[py-spy\]'.*kubectl debug"):
         by_py_spy(7)

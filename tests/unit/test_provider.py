@@ -24,11 +24,6 @@ def test_every_option_of_config_is_registered_and_no_other():
     assert list(options()) == list(KNOBS)
 
 
-@pytest.mark.parametrize("name", ["sentinel", "backstop_after", "py_spy"])
-def test_an_option_of_a_later_release_is_not_registered_before_it_works(name):
-    assert name not in options()
-
-
 def test_every_option_has_the_keys_that_airflow_wants_and_no_other():
     for option in options().values():
         assert set(option) == {"description", "version_added", "type", "example", "default"}

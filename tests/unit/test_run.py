@@ -124,6 +124,11 @@ def test_the_end_names_what_failed_and_what_was_missing(capsys):
     assert out.endswith("tests: 3 passed, 0 failed, 1 skipped\n")
 
 
+def test_what_still_runs_at_the_end_makes_it_red(capsys):
+    assert run.close([result(passed=3)], [], 90, ["4711 (python sentinel)"]) == 1
+    assert "still running: 4711 (python sentinel)" in capsys.readouterr().out
+
+
 def test_all_green_is_zero(capsys):
     assert run.close([result(passed=3)], [], 90) == 0
     assert "all passed" in capsys.readouterr().out

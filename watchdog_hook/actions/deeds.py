@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING
 from watchdog_hook.actions.interrupt import Interrupter
 from watchdog_hook.actions.message import TerminationMessage
 from watchdog_hook.actions.meter import Meter
-from watchdog_hook.actions.record import Recorder
+from watchdog_hook.actions.record import Recorder, incident_directory
 from watchdog_hook.actions.terminate import terminate
 from watchdog_hook.actions.unfinished import Unfinished
 from watchdog_hook.actions.voice import Voice
@@ -26,9 +24,11 @@ class Deeds:
     """Writes, says, interrupts, ends. No method raises but `terminate`, which does not return."""
 
     def __init__(self, config: Config, mask: Callable[[str], str] | None = None) -> None:
-        directory = config.incident_dir or os.path.join(tempfile.gettempdir(), "watchdog_hook")
         self.recorder = Recorder(
-            directory, config.incident_retention, config.incident_max_mb, mask=mask
+            incident_directory(config.incident_dir),
+            config.incident_retention,
+            config.incident_max_mb,
+            mask=mask,
         )
         self.voice = Voice()
         self._message = TerminationMessage(config.termination_message)

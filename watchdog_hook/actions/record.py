@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -51,7 +52,7 @@ class Recorder:
         self._dir = Path(incident_dir)
         self._retention = retention
         self._max_bytes = max_mb * 1_000_000
-        self._host = re.sub(r"[^A-Za-z0-9.-]", "_", host or socket.gethostname()) or "localhost"
+        self._host = host_in_ids(host)
         self._mask = mask or str
         self._mine = re.compile(rf"\d{{8}}T\d{{6}}Z-{re.escape(self._host)}-\d+-\d+")
         self._errands = Errands("watchdog-hook-disk", DISK_PATIENCE)
@@ -218,6 +219,16 @@ class Recorder:
                 # Safe against links: rmtree opens each folder and removes what is in it by name.
                 shutil.rmtree(self._dir / name, ignore_errors=True)
                 count, total = count - 1, total - sizes[name]
+
+
+def host_in_ids(host: str | None = None) -> str:
+    """Return a host's name, or ours, as ids of incidents have it."""
+    return re.sub(r"[^A-Za-z0-9.-]", "_", host or socket.gethostname()) or "localhost"
+
+
+def incident_directory(chosen: str | None) -> str:
+    """Return where incidents are written: where it was chosen, or below the directory for temporary files."""
+    return chosen or os.path.join(tempfile.gettempdir(), "watchdog_hook")
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 from watchdog_hook.cli import levers
 from watchdog_hook.cli.pulses import Watched
 from watchdog_hook.sentinel import pulse as places
+from watchdog_hook.sentinel.start import find_py_spy
 
 WRITES = 3.0  # seconds for faulthandler to begin
 QUIET = 0.3  # seconds without a further byte after which it has ended
@@ -74,8 +75,8 @@ def why_not_signal(status: dict[str, str], number: int) -> str | None:
 
 def by_py_spy(pid: int) -> str:
     """Return every thread's stack as py-spy prints it, without the command line. Raises NoStacks."""
-    program = levers.find_py_spy()
-    if program is None:
+    program = find_py_spy("auto")
+    if not program:
         raise NoStacks(
             "py-spy is neither on PATH nor beside this Python: pip install 'watchdog-hook[py-spy]' into the image,"
             " or look from a container that has it: kubectl debug POD -it --image=IMAGE --target=scheduler"

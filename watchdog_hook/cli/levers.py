@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from watchdog_hook.actions.backstop import free_signal
 from watchdog_hook.integrations.airflow.doctor import Check
+from watchdog_hook.sentinel.start import find_py_spy
 
 if TYPE_CHECKING:
     from watchdog_hook.config import Config
@@ -27,7 +28,8 @@ def checks(config: Config) -> Iterator[Check]:
     yield incident_dir(config)
     yield urgent_signal()
     yield syscall_files()
-    yield py_spy()
+    yield outside(config)
+    yield py_spy(config)
 
 
 def python() -> Check:
@@ -149,14 +151,45 @@ def syscall_files() -> Check:
     )
 
 
-def py_spy() -> Check:
-    """Tell whether py-spy is there, and whether it might look into a process of this user."""
-    found = find_py_spy()
-    if found is None:
+def outside(config: Config) -> Check:
+    """Tell whether the sentinel can speak when the watchdog cannot."""
+    if not config.sentinel:
         return Check(
             "warn",
-            "py-spy is not here",
-            "only needed for a stall that holds the interpreter itself",
+            "[watchdog_hook] sentinel is False",
+            "a stall that holds the interpreter is shown by faulthandler's timer only, without its cause",
+            "set it to True",
+        )
+    if not hasattr(os, "memfd_create") or not sys.executable:
+        return Check(
+            "warn", "the sentinel cannot be started here", "it needs Linux and a Python of its own"
+        )
+    number = free_signal()
+    if not number:
+        return Check(
+            "warn",
+            "no real-time signal is free",
+            "beyond 100 threads the sentinel cannot show the loop's stack without py-spy",
+            "find which library of the scheduler takes them all",
+        )
+    name = f"signal {number}"
+    return Check(
+        "ok", f"the sentinel can ask for the loop's stack by {name}", "nobody handles it here"
+    )
+
+
+def py_spy(config: Config) -> Check:
+    """Tell whether py-spy is there, and whether it might look into a process of this user."""
+    if config.py_spy == "off":
+        return Check(
+            "ok", "py-spy is off", "a stall that holds the interpreter has no native frames"
+        )
+    found = find_py_spy(config.py_spy)
+    if not os.access(found, os.X_OK):
+        return Check(
+            "warn",
+            f"{found or 'py-spy'} is not here",
+            "only needed for the native frames of a stall that holds the interpreter itself",
             "pip install 'watchdog-hook[py-spy]'",
         )
     hindrance = ptrace_hindrance()
@@ -165,12 +198,6 @@ def py_spy() -> Check:
     return Check(
         "ok", f"{found} may look into a process of this user", "nothing forbids ptrace here"
     )
-
-
-def find_py_spy() -> str | None:
-    """Return the path of py-spy: on PATH, or beside this interpreter; None where there is none."""
-    beside = Path(sys.executable).with_name("py-spy")
-    return shutil.which("py-spy") or (str(beside) if os.access(beside, os.X_OK) else None)
 
 
 def ptrace_hindrance(proc: Path = Path("/proc")) -> tuple[str, str] | None:

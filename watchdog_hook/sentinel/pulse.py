@@ -40,6 +40,7 @@ BACKSTOP = 6  # descriptor, in that process, of the file into which it does, plu
 REQUEST = 7  # a number that changes when somebody asks for a dump
 ANSWERED = 8  # the one that was answered last
 SENTINEL = 9  # its pid
+SIGNAL_ALL = 12  # at which faulthandler writes the stacks of all threads; 0 for none
 
 _NUMBERS = slice(0, 256)
 _WORDS = slice(256, 512)

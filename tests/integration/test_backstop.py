@@ -1,0 +1,328 @@
+"""faulthandler in a real process: taken where it is free, left alone where it is not, and given back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.linux
+
+ROOT = Path(__file__).parents[2]
+SETUP = """
+import faulthandler, glob, json, os, signal, sys, threading, time
+from watchdog_hook import Config, Watchdog
+from watchdog_hook.actions import backstop
+from watchdog_hook.sentinel import pulse
+
+def dog(**settings):
+    quick = {"poll_interval": 0.05, "interrupt": "off", "incident_dir": sys.argv[1], "sentinel": False}
+    return Watchdog(Config(**{**quick, **settings}))
+
+def looks(dog, number=3):
+    for _ in range(number):
+        tick = dog.outside.pulse.numbers[pulse.TICK_AT]
+        while dog.outside.pulse.numbers[pulse.TICK_AT] == tick:
+            dog.beat()
+            time.sleep(0.001)
+
+def timers():
+    return len(backstop._strangers())
+
+def say(**facts):
+    print(json.dumps(facts), flush=True)
+"""
+
+
+def run(folder: Path, program: str, **options: object) -> tuple[dict, str]:
+    """Return what a program says at its end, and its standard error."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            *options.pop("python", ()),
+            "-c",
+            SETUP + textwrap.dedent(program),
+            str(folder),
+        ],  # type: ignore[misc]
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+def test_it_takes_the_timer_a_signal_and_the_fatal_ones_and_gives_them_back(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        def files():
+            # All but the pulse: its memory is mapped for as long as a beat may come.
+            links = map(os.path.realpath, glob.glob("/proc/self/fd/*"))
+            return sum(not link.startswith("/memfd:watchdog_hook ") for link in links)
+
+        functions = [getattr(faulthandler, name) for name in dir(faulthandler)]
+        before = faulthandler.is_enabled(), timers(), files()
+        with dog() as one:
+            looks(one)
+            number = one.outside.backstop.signals[0]
+            caught = backstop._status("self")["SigCgt"] >> (number - 1) & 1
+            during = faulthandler.is_enabled(), timers(), caught, one.outside.limits()
+        while timers():
+            pass
+        after = faulthandler.is_enabled(), timers(), files()
+        caught = backstop._status("self")["SigCgt"] >> (number - 1) & 1
+        same = functions == [getattr(faulthandler, name) for name in dir(faulthandler)]
+        say(before=before, during=during, after=after, caught=caught, same=same)
+        """,
+    )
+
+    assert said["during"] == [True, 1, 1, None]
+    assert said["after"] == said["before"]
+    assert said["after"][:2] == [False, 0]
+    assert (said["caught"], said["same"]) == (0, True)
+
+
+def test_while_the_sentinel_watches_the_timer_is_not_armed(tmp_path):
+    # It would fire when a stopped process goes on, and walk over frames that change: that crashes processes.
+    said, _ = run(
+        tmp_path,
+        """
+        with dog(sentinel=True) as one:
+            looks(one)
+            armed = timers()
+            limits = one.outside.limits()
+        say(armed=armed, limits=limits)
+        """,
+    )
+
+    assert said == {"armed": 0, "limits": None}
+
+
+def test_who_enabled_faulthandler_before_keeps_it(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        with dog() as one:
+            looks(one)
+        say(enabled=faulthandler.is_enabled())
+        """,
+        python=["-X", "faulthandler"],
+    )
+
+    assert said == {"enabled": True}
+
+
+def test_who_enables_faulthandler_after_us_keeps_it(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        with dog() as one:
+            looks(one)
+            faulthandler.enable()
+        say(enabled=faulthandler.is_enabled())
+        """,
+    )
+
+    assert said == {"enabled": True}
+
+
+def test_a_timer_that_somebody_armed_before_is_left_alone(tmp_path):
+    said, errors = run(
+        tmp_path,
+        """
+        theirs = open(os.path.join(sys.argv[1], "theirs"), "w+")
+        faulthandler.dump_traceback_later(1, file=theirs)
+        with dog(backstop_after=0.3) as one:
+            looks(one)
+            off = one.outside.limits()
+            while not os.path.getsize(theirs.name):
+                one.beat()
+        say(off=off)
+        """,
+    )
+
+    assert "a thread that is not Python's waits with all signals blocked" in said["off"]
+    assert errors.count("part=backstop") == 1
+    assert (tmp_path / "theirs").read_text().startswith("Timeout (0:00:01)!")
+
+
+def test_a_timer_that_somebody_arms_after_us_is_left_alone_until_he_takes_it_back(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        theirs = open(os.path.join(sys.argv[1], "theirs"), "w+")
+        with dog(backstop_after=30) as one:
+            looks(one)
+            ours = one.outside.limits()
+            faulthandler.dump_traceback_later(1, file=theirs)
+            looks(one)
+            off = one.outside.limits()
+            while not os.path.getsize(theirs.name):
+                one.beat()
+            faulthandler.cancel_dump_traceback_later()
+            looks(one)
+            again = one.outside.limits(), timers()
+        say(ours=ours, off=off, again=again)
+        """,
+    )
+
+    assert said["ours"] is None
+    assert said["off"] == "somebody else has armed faulthandler's timer"
+    assert said["again"] == [None, 1]
+
+
+def test_a_signal_that_somebody_has_is_not_taken(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        import ctypes
+        first, second, third = backstop.CANDIDATES[:3]
+        signal.signal(first, lambda *_: None)
+        signal.signal(second, signal.SIG_IGN)
+        native = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: None)
+        libc = ctypes.CDLL(None)
+        libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        libc.signal(third, ctypes.cast(native, ctypes.c_void_p))  # behind Python's back
+        with dog() as one:
+            taken = one.outside.backstop.signals[0]
+        say(taken=taken, fourth=backstop.CANDIDATES[3])
+        """,
+    )
+
+    assert said["taken"] == said["fourth"]
+
+
+def test_a_child_that_ends_as_python_does_ends(tmp_path):
+    # The thread of faulthandler's timer does not live on in a child, but its lock does.
+    said, _ = run(
+        tmp_path,
+        """
+        with dog() as one:
+            looks(one)
+            armed = timers()
+            child = os.fork()
+            if not child:
+                signal.alarm(20)
+                facts = faulthandler.is_enabled(), one.outside.backstop
+                faulthandler.dump_traceback_later(100)
+                faulthandler.cancel_dump_traceback_later()
+                sys.exit(0 if facts == (False, None) else 3)
+            code = os.waitpid(child, 0)[1]
+            again = timers()
+            looks(one)
+        say(armed=armed, code=code, again=again)
+        """,
+    )
+
+    assert said == {"armed": 1, "code": 0, "again": 1}
+
+
+def test_the_signal_does_nothing_to_a_child(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        with dog() as one:
+            looks(one)
+            number = one.outside.backstop.signals[0]
+            child = os.fork()
+            if not child:
+                os._exit(backstop._status("self")["SigCgt"] >> (number - 1) & 1)
+            code = os.waitpid(child, 0)[1]
+        say(code=code)
+        """,
+    )
+
+    assert said == {"code": 0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "missing"), [("sentinel=False", ""), ("sentinel=True", "sys.executable = ''")]
+)
+def test_without_a_sentinel_the_timer_writes_to_standard_error(tmp_path, settings, missing):
+    _, errors = run(
+        tmp_path,
+        f"""
+        import ctypes
+        {missing}
+        reading, writing = os.pipe()
+        with dog(backstop_after=0.5 {", " if settings else ""}{settings}) as one:
+            looks(one)
+            if not os.fork():
+                time.sleep(2)
+                os.write(writing, b"x")
+                os._exit(0)
+            def held():
+                ctypes.PyDLL(None).read(reading, ctypes.create_string_buffer(1), 1)
+            held()
+            looks(one)
+            os.wait()
+        say()
+        """,
+        python=["-W", "ignore"],
+    )
+
+    assert "Timeout (" in errors
+    assert "in held" in errors
+    assert ("part=sentinel" in errors) is bool(missing)
+
+
+def test_a_sentinel_that_was_killed_is_missed_once(tmp_path):
+    said, errors = run(
+        tmp_path,
+        """
+        with dog(poll_interval=0.01, sentinel=True) as one:
+            words = one.outside.pulse.words
+            while not words[pulse.SENTINEL]:
+                one.beat()
+            looks(one)
+            os.kill(words[pulse.SENTINEL], signal.SIGKILL)
+            before = timers()
+            looks(one, 80)
+            after = timers()
+        say(before=before, after=after)
+        """,
+    )
+
+    assert said == {"before": 0, "after": 1}
+    assert errors.count("event=part_off") == 1
+    assert 'outcome="the sentinel has ended; the backstop speaks for itself"' in errors
+
+
+def test_a_second_watchdog_of_a_process_leaves_the_timer_to_the_first(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        first, second = dog(), dog()
+        first.start()
+        second.start()
+        looks(first)
+        looks(second)
+        limits = first.outside.limits(), second.outside.limits()
+        signals = first.outside.backstop.signals + second.outside.backstop.signals
+        second.stop()
+        looks(first)
+        still = timers()
+        first.stop()
+        say(limits=limits, signals=signals, still=still)
+        """,
+    )
+
+    assert said["limits"] == [None, "another watchdog of this process has it"]
+    assert len(set(said["signals"])) == 4
+    assert said["still"] == 1
+
+
+def test_the_numbers_of_signals_are_those_of_real_time():
+    from watchdog_hook.actions.backstop import CANDIDATES
+
+    assert all(signal.SIGRTMIN <= number <= signal.SIGRTMAX for number in CANDIDATES)

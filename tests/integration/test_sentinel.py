@@ -1,0 +1,582 @@
+"""Who speaks, and what it says, when the watchdog itself is silent: one real process for each cause."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import run
+from tests.integration.silence import Silent, lives, patiently, silent
+from watchdog_hook.cli import store
+from watchdog_hook.sentinel.pulse import started
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.linux
+
+RECORD = re.compile(
+    r"watchdog_hook: event=backstop (?:incident=(?P<id>\S+) )?silent_s=(?P<s>[\d.]+).* cause=(?P<cause>\w+)"
+)
+FRAME = "  {} ({}:"
+
+
+def report(victim: Silent, cause: str) -> str:
+    """Return the sentinel's first report, which has to name that cause; print who spoke after how long."""
+    log = victim.wait_log("event=backstop ")
+    found = RECORD.search(log)
+    assert found, log
+    print(f"{sys.version_info[:2]}: {found['cause']} told by the sentinel after {found['s']} s")
+    assert found["cause"] == cause, log
+    return log
+
+
+ENDING = {"terminate_after": 3, "dump_after": 0.5, "sample_after": 0.3, "interrupt_after": 1}
+
+
+@pytest.mark.parametrize("threads", [1, 150])
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("regex", "The loop's thread computes in C and keeps the interpreter"),
+        ("pydll", "A call into C sleeps and keeps the interpreter"),
+    ],
+)
+def test_a_held_interpreter_is_told_with_the_loops_stack(tmp_path, kind, sentence, threads):
+    with silent(tmp_path, kind, threads) as victim:
+        victim.tell()
+        report(victim, "gil_held")
+        folder, data = victim.incident()
+        log = victim.wait_log("files: ")
+
+        assert sentence in log
+        assert FRAME.format(kind, str(ROOT / "tests/victims/silent.py")) in log
+        assert data["verdict"]["id"] == "gil_held"
+        assert data["threads"][0]["native_id"] == victim.pid
+        assert kind in [frame["function"] for frame in data["threads"][0]["frames"]]
+        text = (folder / "faulthandler.txt").read_text()
+        # The loop's thread by itself; then all, of which faulthandler takes the hundred newest.
+        assert text.startswith("Stack (most recent call first)")
+        assert text.count("hread 0x") == min(threads + 1, 100)
+
+
+def test_the_incident_of_the_sentinel_is_one_that_the_command_line_shows(tmp_path):
+    with silent(tmp_path, "pydll") as victim:
+        victim.tell()
+        report(victim, "gil_held")
+        folder, _ = victim.incident()
+        stored = store.load(folder)
+
+        assert stored.damage == ()
+        assert stored.incident is not None
+        assert stored.incident.snapshot.threads[0].frames[0].function == "pydll"
+        assert store.names(victim.incidents) == [folder.name]
+        assert [oct(path.stat().st_mode & 0o777) for path in (folder, folder / "dump.txt")] == [
+            "0o700",
+            "0o600",
+        ]
+
+
+def test_when_the_watchdog_wakes_it_says_what_the_sentinel_saw(tmp_path):
+    with silent(tmp_path, "pydll") as victim:
+        victim.tell()
+        report(victim, "gil_held")
+        folder, data = victim.incident()
+        assert data["ended"] is None
+        victim.tell()
+        log = victim.wait_log("event=backstop_ended ")
+
+        line = log[log.index("watchdog_hook: event=backstop_ended") :].splitlines()[0]
+        assert f"incident={folder.name} " in line
+        assert line.endswith("cause=gil_held")
+        assert log.count("event=backstop_ended") == 1
+        patiently(lambda: victim.incident()[1]["ended"], "the end in the file")
+
+
+def test_a_long_silence_is_told_again_once_per_doubling(tmp_path):
+    with silent(tmp_path, "pydll") as victim:
+        victim.tell()
+        log = victim.wait_log("event=backstop ", count=3)
+
+        told = [float(found["s"]) for found in RECORD.finditer(log)]
+        assert told[1] >= 3
+        assert told[2] >= 6
+        assert len({found["id"] for found in RECORD.finditer(log)}) == 1
+
+
+def test_a_stopped_process_is_told_as_stopped_and_not_asked(tmp_path):
+    with silent(tmp_path, "beating") as victim:
+        victim.tell()
+        os.kill(victim.pid, signal.SIGSTOP)
+        log = report(victim, "stopped")
+        os.kill(victim.pid, signal.SIGCONT)
+        victim.wait_log("event=backstop_ended")
+
+        assert "It is stopped (SIGSTOP)." in log
+        assert not victim.incidents.exists()
+        victim.tell()
+        assert victim.line() == "over\n"
+
+
+def test_a_traced_process_is_told_as_traced(tmp_path):
+    attach = (
+        "import ctypes, os, sys\n"
+        "libc = ctypes.CDLL(None)\n"
+        "codes = [libc.ptrace(16, int(tid), 0, 0) for tid in sys.argv[1:]]\n"
+        "print(max(map(abs, codes)), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with silent(tmp_path, "beating") as victim:
+        victim.tell()
+        with subprocess.Popen(
+            [sys.executable, "-c", attach, str(victim.pid), str(victim.watchdog)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as tracer:
+            assert tracer.stdout is not None
+            if tracer.stdout.readline() != "0\n":
+                tracer.kill()
+                pytest.skip("this machine lets nobody trace a process")
+            log = report(victim, "traced")
+            assert f"Process {tracer.pid} traces it" in log
+            tracer.communicate()
+
+
+def test_an_uninterruptible_sleep_is_told_with_its_thread(tmp_path):
+    with silent(tmp_path, "uninterruptible") as victim:
+        victim.tell()
+        log = report(victim, "uninterruptible")
+        victim.tell()
+        victim.wait_log("event=backstop_ended")
+
+        assert "The loop's thread is in uninterruptible sleep" in log
+        assert not victim.incidents.exists()
+
+
+def test_a_dead_watchdog_of_a_silent_loop_is_told_with_the_loops_stack(tmp_path):
+    with silent(tmp_path, "fault_and_silence") as victim:
+        victim.tell()
+        report(victim, "watchdog_gone")
+        _, data = victim.incident()
+
+        functions = [frame["function"] for frame in data["threads"][0]["frames"]]
+        assert functions[0] == "fault_and_silence"
+        victim.tell()
+        assert victim.line() == "over\n"
+
+
+def test_a_dead_watchdog_is_told_while_its_loop_beats_on(tmp_path):
+    with silent(tmp_path, "fault") as victim:
+        victim.tell()
+        report(victim, "watchdog_gone")
+        _, data = victim.incident()
+
+        # Its loop runs Python code: to look at its stack from a signal might crash it.
+        assert data["threads"] == []
+        assert "loop_silent_s=0" in victim.log()
+        victim.tell()
+        assert victim.line() == "over\n"
+
+
+def unstarved(pid: int) -> list[int]:
+    """Return the threads that are scheduled like others."""
+    found = []
+    for tid in map(int, os.listdir(f"/proc/{pid}/task")):
+        with contextlib.suppress(ProcessLookupError):
+            if os.sched_getscheduler(tid) != os.SCHED_IDLE:
+                found.append(tid)
+    return found
+
+
+def starve(tid: int, processor: int) -> None:
+    """Let a thread have what others leave of one processor."""
+    with contextlib.suppress(ProcessLookupError):
+        os.sched_setaffinity(tid, {processor})
+        os.setpriority(os.PRIO_PROCESS, tid, 19)
+        os.sched_setscheduler(tid, os.SCHED_IDLE, os.sched_param(0))
+
+
+@contextlib.contextmanager
+def hungry(victim: Silent, busy: int) -> Iterator[None]:
+    """Let it have what others leave of one processor, and let them leave nothing."""
+    processor = min(os.sched_getaffinity(0))
+    spin = (
+        f"import os; os.sched_setaffinity(0, {{{processor}}}); os.write(1, b'!')\nwhile True: pass"
+    )
+    command = [sys.executable, "-I", "-S", "-c", spin]
+    others = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(busy)]
+    try:
+        for other in others:
+            assert other.stdout is not None
+            with other.stdout:
+                assert other.stdout.read(1) == b"!"
+        patiently(lambda: not [starve(tid, processor) for tid in unstarved(victim.pid)], "hunger")
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def test_a_process_without_cpu_is_told_as_starved(tmp_path):
+    with silent(tmp_path, "crowded") as victim:
+        victim.tell()
+        assert victim.line() == "crowded\n"
+        with hungry(victim, 8):
+            log = report(victim, "starved")
+
+        assert "It gets no CPU" in log
+        assert not victim.incidents.exists()
+
+
+@contextlib.contextmanager
+def group(controller: str, name: str) -> Iterator[Path]:
+    """Make a cgroup of version 1; skip where that is not allowed."""
+    folder = Path(f"/sys/fs/cgroup/{controller}/{name}")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made in {folder.parent}: {error.strerror}")
+    try:
+        yield folder
+    finally:
+        patiently(lambda: _removed(folder), "the cgroup's end")
+
+
+def _removed(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return not folder.exists()
+
+
+def test_a_process_over_its_cpu_limit_is_told_as_starved_by_that(tmp_path):
+    with group("cpu", tmp_path.name) as folder, silent(tmp_path, "crowded") as victim:
+        victim.tell()
+        assert victim.line() == "crowded\n"
+        (folder / "cpu.cfs_period_us").write_text("300000")
+        (folder / "cpu.cfs_quota_us").write_text("1000")
+        (folder / "cgroup.procs").write_text(str(victim.pid))
+        log = report(victim, "starved")
+        (folder / "cpu.cfs_quota_us").write_text("-1")
+
+        assert "its cgroup's CPU limit kept it off the processors" in log
+
+
+def test_a_frozen_cgroup_is_told_as_frozen(tmp_path):
+    with group("freezer", tmp_path.name) as folder, silent(tmp_path, "beating") as victim:
+        victim.tell()
+        (folder / "cgroup.procs").write_text(str(victim.pid))
+        (folder / "freezer.state").write_text("FROZEN")
+        try:
+            log = report(victim, "frozen")
+        finally:
+            (folder / "freezer.state").write_text("THAWED")
+
+        assert "Its cgroup is frozen." in log
+
+
+# --- the sentinel's own life ----------------------------------------------------------------------
+
+
+def test_it_is_gone_within_two_seconds_of_a_killed_process(tmp_path):
+    with silent(tmp_path, "beating") as victim:
+        victim.process.kill()
+        victim.process.wait()
+        patiently(lambda: not victim.watched(), "its end")
+
+
+def test_the_end_of_a_test_run_names_what_still_runs(tmp_path):
+    with silent(tmp_path, "beating") as victim:
+        found = {int(text.split()[0]) for text in run.left_over(ROOT, 0)}
+        assert {victim.pid, victim.sentinel} <= found
+        pids = victim.pid, victim.sentinel
+    assert not {int(text.split()[0]) for text in run.left_over(ROOT, 0)} & {*pids}
+
+
+def test_it_goes_when_the_watchdog_is_disarmed(tmp_path):
+    with silent(tmp_path, "beating") as victim:
+        victim.tell()
+        victim.tell()
+        assert victim.line() == "over\n"
+        assert victim.process.stdin is not None
+        assert victim.watched()
+        victim.process.stdin.close()
+        patiently(lambda: not victim.watched(), "its end")
+
+
+def test_it_is_no_child_of_the_process_and_in_a_session_of_its_own(tmp_path):
+    import psutil
+
+    with silent(tmp_path, "beating") as victim:
+        assert psutil.Process(victim.pid).children(recursive=True) == []
+        assert os.getsid(victim.sentinel) not in (os.getsid(victim.pid), victim.pid)
+        assert os.getpgid(victim.sentinel) != os.getpgid(victim.pid)
+        kept = Path(f"/proc/{victim.sentinel}/environ").read_bytes().split(b"\0")
+        assert {entry.partition(b"=")[0] for entry in kept} <= {
+            b"",
+            b"LD_LIBRARY_PATH",
+            b"LC_CTYPE",
+        }
+
+
+def test_in_a_container_whose_first_process_is_watched_it_works_and_is_buried(tmp_path):
+    prefix = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not make a pid namespace")
+    with silent(tmp_path, "buried", prefix=prefix, contained=True, **ENDING) as victim:
+        victim.tell()
+        # Whose parent has gone becomes a child of process 1, and stays a zombie unless that one waits for it.
+        assert victim.line() == "buried\n"
+    with silent(tmp_path, "pydll", prefix=prefix, contained=True, **ENDING) as victim:
+        victim.tell()
+        report(victim, "gil_held")
+        victim.wait_log("process 1 of a container cannot be killed from inside of it")
+        victim.tell()
+        assert victim.line() == "over\n"
+
+
+def test_a_hundred_children_of_the_process_are_none_of_its_business(tmp_path):
+    with silent(tmp_path, "forking") as victim:
+        victim.tell()
+        # Each ended through the interpreter's own end: no lock of faulthandler's timer was left in it.
+        assert victim.line() == "children [0]\n"
+        assert victim.watched()
+        report(victim, "gil_held")
+
+
+def test_a_closed_standard_error_hurts_neither(tmp_path):
+    closing = ["sh", "-c", 'exec "$@" 2>&-', "sh"]
+    with silent(tmp_path, "pydll", prefix=closing) as victim:
+        victim.tell()
+        _, data = victim.incident()
+
+        assert data["verdict"]["id"] == "gil_held"
+        assert victim.watched()
+        victim.tell()
+        assert victim.line() == "over\n"
+
+
+def test_a_standard_error_that_nobody_reads_hurts_neither(tmp_path):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    with silent(tmp_path, "pydll", stderr=writing) as victim:
+        os.close(writing)
+        victim.tell()
+        victim.incident()
+        os.close(reading)  # and now it is gone altogether
+        patiently(lambda: victim.incident()[1], "the incident")
+        assert victim.watched()
+        victim.tell()
+        assert victim.line() == "over\n"
+
+
+NOBODY = """
+if [ -n "$CLOSED" ]; then  # the way to this Python leads through a folder that only root may enter
+    mount -t tmpfs -o mode=755 none "$SPARE" && mkdir "$SPARE/kept" && mount --bind "$CLOSED" "$SPARE/kept"
+    mount -t tmpfs -o mode=755 none "$CLOSED"
+    for each in "$SPARE/kept"/.[!.]* "$SPARE/kept"/*; do
+        [ -d "$each" ] && mkdir "$CLOSED/${each##*/}" && mount --bind "$each" "$CLOSED/${each##*/}"
+    done
+fi
+exec setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --bounding-set=-all "$@"
+"""
+
+
+@pytest.fixture
+def nobodys() -> Iterator[tuple[Path, list[str]]]:
+    """Return a folder of an unprivileged user, and how to become that one; skip where this process may not."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user; all of these tests run as this one")
+    parents = reversed(Path(sys.base_prefix).parents)
+    closed = next((each for each in parents if not each.stat().st_mode & 1), "")
+    # Not below pytest's own folder, which every new pytest closes to others.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / "spare").mkdir()
+        shell = [
+            "unshare",
+            "--mount",
+            "env",
+            f"CLOSED={closed}",
+            f"SPARE={folder}/spare",
+            "sh",
+            "-c",
+            NOBODY,
+            "sh",
+        ]
+        done = subprocess.run([*shell, sys.executable, "-c", "0"], check=False, capture_output=True)
+        if done.returncode:
+            pytest.skip(f"this machine lets nobody become nobody: {done.stderr!r}")
+        yield folder, shell
+
+
+@pytest.mark.parametrize("kind", ["regex", "pydll"])
+def test_without_any_privilege_it_is_all_the_same(nobodys, kind):
+    folder, prefix = nobodys
+    with silent(folder, kind, prefix=prefix) as victim:
+        victim.tell()
+        report(victim, "gil_held")
+        _, data = victim.incident()
+
+        assert kind in [frame["function"] for frame in data["threads"][0]["frames"]]
+
+
+def test_where_proc_is_hidden_it_says_what_it_cannot_tell(tmp_path):
+    hide = 'mount -t tmpfs none /proc && exec "$@"'
+    prefix = ["unshare", "--mount", "sh", "-c", hide, "sh"]
+    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not mount anything over /proc")
+    with silent(tmp_path, "pydll", prefix=prefix) as victim:
+        victim.tell()
+        log = report(victim, "hidden")
+
+        assert "/proc does not show the process" in log
+        victim.process.kill()
+        victim.process.wait()
+        patiently(lambda: not victim.watched(), "its end")
+
+
+# --- py-spy ---------------------------------------------------------------------------------------
+
+PY_SPY = """#!/bin/sh
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (None, "cannot be started (No such file or directory)"),
+        ("echo 'Permission Denied: try sudo' >&2; exit 1", "Permission Denied: try sudo"),
+        ("sleep 600", "py-spy did not answer within"),
+        ("echo '[{\"nonsense'", "its output is not what it was"),
+    ],
+)
+def test_a_py_spy_that_does_not_help_is_named_and_nothing_is_lost(tmp_path, script, why):
+    program = tmp_path / "py-spy"
+    if script is not None:
+        program.write_text(PY_SPY.format(script))
+        program.chmod(0o755)
+    with silent(tmp_path, "pydll", py_spy=str(program)) as victim:
+        victim.tell()
+        report(victim, "gil_held")
+        _, data = victim.incident()
+
+        assert [each["what"] for each in data["unavailable"]] == ["py-spy"]
+        assert why in data["unavailable"][0]["why"]
+        assert "pydll" in [frame["function"] for frame in data["threads"][0]["frames"]]
+
+
+def test_py_spys_stacks_are_kept_as_frames_and_nothing_else(tmp_path):
+    program = tmp_path / "py-spy"
+    program.write_text(
+        PY_SPY.format(
+            "pid=$(echo \"$*\" | sed 's/.*--pid //')\n"
+            'echo "[{\\"os_thread_id\\": 1, \\"thread_name\\": \\"other\\", \\"frames\\": []},'
+            ' {\\"os_thread_id\\": $pid, \\"owns_gil\\": true,'
+            ' \\"process_info\\": {\\"command_line\\": \\"secret\\"},'
+            ' \\"frames\\": [{\\"name\\": \\"inner\\", \\"filename\\": \\"f.c\\", \\"line\\": 3,'
+            ' \\"locals\\": [\\"secret\\"]}]}]"'
+        )
+    )
+    program.chmod(0o755)
+    with silent(tmp_path, "pydll", py_spy=str(program)) as victim:
+        victim.tell()
+        report(victim, "gil_held")
+        folder, data = victim.incident()
+
+        frame = {"function": "inner", "file": "f.c", "line": 3}
+        assert data["threads"][0]["frames"] == [frame]
+        assert "(holds the interpreter)" in data["threads"][0]["name"]
+        assert "inner (f.c:3)" in (folder / "py-spy.txt").read_text()
+        assert not any("secret" in path.read_text() for path in folder.iterdir())
+
+
+# --- an end to it ---------------------------------------------------------------------------------
+
+
+def test_a_process_that_cannot_end_itself_is_ended_with_a_last_dump(tmp_path):
+    with silent(tmp_path, "regex", **ENDING) as victim:
+        victim.tell()
+        code = victim.process.wait(40)
+        log = victim.log()
+
+        assert code == -signal.SIGABRT
+        assert 'action="SIGABRT, then SIGKILL"' in log
+        assert log.index("event=terminate") < log.index("Fatal Python error: Aborted")
+        _, data = victim.incident()
+        assert [deed["deed"] for deed in data["actions"]] == ["terminate"]
+
+
+def test_a_stopped_process_is_never_ended(tmp_path):
+    with silent(tmp_path, "beating", **ENDING) as victim:
+        victim.tell()
+        os.kill(victim.pid, signal.SIGSTOP)
+        victim.wait_log("event=backstop ", count=3)  # the third is long after terminate_after
+        os.kill(victim.pid, signal.SIGCONT)
+        victim.wait_log("event=backstop_ended")
+        victim.tell()
+
+        assert victim.line() == "over\n"
+        assert "event=terminate" not in victim.log()
+
+
+def test_a_loop_that_beats_is_not_ended_for_a_dead_watchdog(tmp_path):
+    with silent(tmp_path, "fault", **ENDING) as victim:
+        victim.tell()
+        victim.wait_log("event=backstop ", count=3)
+        victim.tell()
+
+        assert victim.line() == "over\n"
+        assert "event=terminate" not in victim.log()
+
+
+def test_a_process_of_the_same_pid_is_not_taken_for_ours(tmp_path):
+    from watchdog_hook.sentinel.life import Life
+
+    with subprocess.Popen(["sleep", "600"]) as other:
+        since = started(other.pid) or 0
+        stranger = Life(other.pid, since - 1)
+        assert not stranger.send(signal.SIGKILL)
+        assert Life(other.pid, since).is_same()
+        assert lives(other.pid)
+        other.kill()
+
+
+def test_a_sentinel_with_nothing_to_say_has_imported_nothing_big():
+    imported = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from watchdog_hook.sentinel import watch; print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", imported, str(ROOT)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    heavy = {
+        "ctypes",
+        "typing",
+        "re",
+        "enum",
+        "dataclasses",
+        "json",
+        "subprocess",
+        "signal",
+        "logging",
+    }
+
+    assert heavy & set(done.stdout.split()) == set()

@@ -1,0 +1,142 @@
+"""Why the watchdog is silent: the sentinel's rules over readings that are made up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from watchdog_hook.sentinel.judge import Verdict, judge
+from watchdog_hook.sentinel.proc import Reading, Thread
+
+LOOP, WATCHDOG, OTHER = 100, 101, 102
+READINGS = 5
+
+
+def verdict(
+    watchdog: tuple[str, float, int] | None = ("S", 0.0, 0),
+    loop: tuple[str, float, int] = ("S", 0.0, 0),
+    other: tuple[str, float, int] = ("S", 0.0, 0),
+    wchan: str = "",
+    beating: bool = False,
+    **process: Any,
+) -> Verdict:
+    """Judge threads given as state, share of a processor, and times a second that they go to sleep."""
+    threads = {LOOP: loop, OTHER: other}
+    if watchdog is not None:
+        threads[WATCHDOG] = watchdog
+    growing = {
+        name: process.pop(name)
+        for name in ("throttled", "faults", "memory_wait")
+        if name in process
+    }
+    readings = []
+    for number in range(READINGS):
+        at = number / (READINGS - 1)
+        seen = {
+            tid: Thread(state, 7 + share * at, round(70 + rate * at), wchan)
+            for tid, (state, share, rate) in threads.items()
+        }
+        rest = {name: 3 + each * at for name, each in growing.items()}
+        readings.append(Reading(1000 + at, seen, **process, **rest))
+    return judge(readings, WATCHDOG, LOOP, beating=beating)
+
+
+ASKS = ("S", 0.005, 190)
+RUNS = ("R", 0.97, 0)
+STOPPED = ("T", 0.0, 0)
+TRACED = ("t", 0.0, 0)
+HUNGRY = ("R", 0.001, 1)
+
+
+@pytest.mark.parametrize(
+    ("cause", "given"),
+    [
+        ("gil_held", {"watchdog": ASKS, "loop": RUNS}),
+        ("gil_held", {"watchdog": ASKS, "other": RUNS}),
+        ("gil_held", {"watchdog": ASKS}),
+        ("gil_held", {"watchdog": ASKS, "loop": RUNS, "throttled": 0.05, "frozen": False}),
+        ("stopped", {"watchdog": STOPPED, "loop": STOPPED, "other": STOPPED}),
+        ("stopped", {"watchdog": None, "loop": STOPPED}),
+        ("traced", {"watchdog": TRACED, "loop": TRACED, "tracer": 7}),
+        ("frozen", {"frozen": True}),
+        ("frozen", {"watchdog": ("D", 0.0, 0), "loop": ("D", 0.0, 0), "frozen": True}),
+        ("watchdog_gone", {"watchdog": None}),
+        ("watchdog_gone", {"watchdog": None, "loop": RUNS}),
+        ("uninterruptible", {"watchdog": ("D", 0.0, 0)}),
+        ("uninterruptible", {"watchdog": ASKS, "loop": ("D", 0.0, 0)}),
+        ("uninterruptible", {"watchdog": ASKS, "other": ("D", 0.0, 0)}),
+        ("starved", {"watchdog": HUNGRY}),
+        ("starved", {"other": HUNGRY}),
+        ("starved", {"watchdog": HUNGRY, "loop": HUNGRY, "throttled": 0.99}),
+        ("starved", {"watchdog": ASKS, "loop": HUNGRY}),
+        ("starved", {"watchdog": ASKS, "loop": ("R", 0.2, 4), "other": ("R", 0.2, 4)}),
+        ("gil_contended", {"watchdog": ASKS, "loop": ("S", 0.5, 80), "other": ("R", 0.5, 80)}),
+        ("starved", {"watchdog": ASKS, "loop": ("R", 0.02, 0), "other": ("R", 0.1, 1)}),
+        # Beside one that holds it: a thread that computes without it, and one that wants it too.
+        ("gil_held", {"watchdog": ASKS, "loop": RUNS, "other": RUNS}),
+        ("gil_held", {"watchdog": ASKS, "loop": RUNS, "other": ASKS}),
+        ("swapping", {"watchdog": ("D", 0.0, 30), "faults": 500, "memory_wait": 0.8}),
+        ("unknown", {}),
+        # A tracer that lets it run, a sleeper in D that nobody waits for, memory that somebody else wants.
+        ("unknown", {"tracer": 7}),
+        ("unknown", {"other": ("D", 0.0, 0)}),
+        ("unknown", {"faults": 500, "memory_wait": 0.01}),
+        ("unknown", {"faults": 1, "memory_wait": 0.9}),
+        ("unknown", {"loop": RUNS}),
+        ("unknown", {"watchdog": RUNS}),
+    ],
+)
+def test_each_cause_has_its_readings(cause, given):
+    assert verdict(**given).id == cause
+
+
+def test_only_what_cannot_end_by_itself_may_be_ended():
+    given = [
+        {"watchdog": ASKS, "loop": RUNS},
+        {"watchdog": None},
+        {},
+        {"watchdog": STOPPED},
+        {"tracer": 7, "watchdog": TRACED},
+        {"frozen": True},
+        {"watchdog": ("D", 0.0, 0)},
+        {"watchdog": HUNGRY},
+        {"watchdog": ASKS, "loop": HUNGRY},
+        {"faults": 500, "memory_wait": 0.8},
+        {"watchdog": ASKS, "loop": ("S", 0.5, 80), "other": ("R", 0.5, 80)},
+    ]
+    found = {each.id: each.may_end for each in (verdict(**one) for one in given)}
+
+    assert {cause for cause, may in found.items() if may} == {
+        "gil_held",
+        "watchdog_gone",
+        "unknown",
+    }
+    assert len(found) == 10
+
+
+def test_a_hidden_process_is_neither_asked_nor_ended():
+    found = judge([Reading(1.0, None), Reading(2.0, None)], WATCHDOG, LOOP)
+
+    assert (found.id, found.ask, found.may_end) == ("hidden", False, False)
+
+
+def test_a_dump_is_asked_for_only_where_the_loop_runs_no_python_code():
+    assert verdict(watchdog=ASKS, loop=RUNS).all_threads
+    assert verdict(watchdog=ASKS).ask
+    assert verdict(watchdog=None).ask
+    assert not verdict(watchdog=None).all_threads
+    assert not verdict(watchdog=None, beating=True).ask
+    assert not verdict(watchdog=None, loop=RUNS).ask
+    assert not verdict(loop=RUNS).ask
+    assert not verdict(watchdog=HUNGRY).ask
+    assert not verdict(watchdog=ASKS, loop=("S", 0.5, 80), other=("R", 0.5, 80)).ask
+
+
+def test_the_sentence_names_who_and_where():
+    assert "The loop's thread computes" in verdict(watchdog=ASKS, loop=RUNS).sentence
+    assert f"Thread {OTHER} computes" in verdict(watchdog=ASKS, other=RUNS).sentence
+    waits = verdict(watchdog=ASKS, loop=("D", 0.0, 0), wchan="nfs_wait_bit").sentence
+    assert "The loop's thread is in uninterruptible sleep in nfs_wait_bit" in waits
+    assert "CPU limit" in verdict(watchdog=HUNGRY, throttled=0.9).sentence
+    assert "Process 7" in verdict(watchdog=TRACED, tracer=7).sentence

@@ -1,0 +1,158 @@
+"""
+A process whose watchdog falls silent. Says "watched" and its sentinel's pid, and does what it is told.
+
+    python tests/victims/silent.py KIND THREADS SETTINGS
+
+SETTINGS is a JSON object of options. A line on standard input begins the silence; a second one ends it where
+it can be ended at all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from watchdog_hook import Config, Watchdog
+from watchdog_hook.sentinel import pulse
+
+QUICK = {"poll_interval": 0.1, "backstop_after": 1.5, "startup_grace": 0, "interrupt": "off"}
+CLONE_VFORK, SIGCHLD = 0x4000, 17
+SYS_CLONE = {"x86_64": 56, "aarch64": 220}
+
+holding = ctypes.PyDLL(None)  # what is called through it keeps the GIL
+
+
+def regex(dog: Watchdog) -> None:
+    """Compute in C for hours, with the GIL."""
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+def pydll(dog: Watchdog) -> None:
+    """Sleep in C with the GIL, until a line comes."""
+    holding.read(0, ctypes.create_string_buffer(2), 2)
+
+
+def uninterruptible(dog: Watchdog) -> None:
+    """Wait as vfork does for a child, which the kernel lets nothing interrupt; with the GIL."""
+    if holding.syscall(SYS_CLONE[os.uname().machine], CLONE_VFORK | SIGCHLD, 0, 0, 0, 0) == 0:
+        holding.read(0, ctypes.create_string_buffer(2), 2)
+        holding._exit(0)
+
+
+def plant(dog: Watchdog) -> None:
+    """Let the watchdog's thread break at its next look, and see it end."""
+
+    def look(*_: object) -> None:
+        raise RuntimeError("planted")
+
+    dog.look = look  # type: ignore[method-assign]
+    while dog._thread is not None and dog._thread.is_alive():
+        dog.beat("planting")
+
+
+def fault(dog: Watchdog) -> None:
+    """Have no watchdog any more, and beat on until a line comes."""
+    plant(dog)
+    beating(dog)
+
+
+def fault_and_silence(dog: Watchdog) -> None:
+    """Have no watchdog any more, and wait for a line."""
+    plant(dog)
+    os.read(0, 1)
+
+
+def beating(dog: Watchdog) -> None:
+    """Beat until a line comes: nothing is wrong inside."""
+    ended: list[str] = []
+    threading.Thread(target=lambda: ended.append(sys.stdin.readline()), daemon=True).start()
+    while not ended:
+        dog.beat("beating")
+        time.sleep(0.01)
+
+
+def crowded(dog: Watchdog) -> None:
+    """Beat beside threads that compute in Python: each needs some processor time before it lets another one."""
+
+    def compute() -> None:
+        while True:
+            pass
+
+    for _ in range(8):
+        threading.Thread(target=compute, daemon=True).start()
+    print("crowded", flush=True)
+    beating(dog)
+
+
+def buried(dog: Watchdog) -> None:
+    """Beat until the sentinel, which is our child where we are process 1, has been killed and is no zombie."""
+    sentinel = dog.outside.pulse.words[pulse.SENTINEL]
+    looked = dog.outside.pulse.numbers[pulse.TICK_AT]
+    while dog.outside.pulse.numbers[pulse.TICK_AT] == looked:
+        dog.beat("before")
+    os.kill(sentinel, signal.SIGKILL)
+    while os.path.exists(f"/proc/{sentinel}"):
+        dog.beat("waiting")
+        time.sleep(0.01)
+    print("buried", flush=True)
+
+
+def forking(dog: Watchdog) -> None:
+    """Fork a hundred children, see them all end as they should, and keep the GIL until a line comes."""
+    codes = set()
+    for _ in range(100):
+        child = os.fork()
+        if not child:
+            dog.beat("in a child")
+            sys.exit(
+                0
+            )  # through the interpreter's own end: it would wait for the timer's thread there
+        codes.add(os.waitpid(child, 0)[1])
+    print("children", sorted(codes), flush=True)
+    pydll(dog)
+
+
+KINDS: dict[str, Callable[[Watchdog], None]] = {
+    each.__name__: each
+    for each in (
+        regex,
+        pydll,
+        uninterruptible,
+        fault,
+        fault_and_silence,
+        beating,
+        crowded,
+        buried,
+        forking,
+    )
+}
+
+
+def main() -> None:
+    """Be watched, and fall silent when told to."""
+    kind, threads, settings = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+    for _ in range(threads - 1):
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    with Watchdog(Config(**{**QUICK, **settings})) as dog:
+        words = dog.outside.pulse.words
+        while dog.config.sentinel and not words[pulse.SENTINEL]:
+            dog.beat("start")
+        print("watched", words[pulse.SENTINEL], words[pulse.WATCHDOG], flush=True)
+        sys.stdin.readline()
+        dog.beat("stuck")
+        KINDS[kind](dog)
+        dog.beat("over")
+        print("over", flush=True)
+        for _ in iter(sys.stdin.readline, ""):
+            dog.beat("over")
+
+
+if __name__ == "__main__":
+    main()

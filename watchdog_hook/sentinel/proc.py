@@ -1,0 +1,171 @@
+"""What /proc and the cgroup files tell of another process. Nothing here raises, or reads what may block."""
+
+from __future__ import annotations
+
+import os
+import time
+
+CGROUPS = "/sys/fs/cgroup"
+_TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+
+class Thread:
+    """One thread at one moment: its state in the kernel's letter, processor seconds, times it went to sleep."""
+
+    __slots__ = ("cpu", "sleeps", "state", "wchan")
+
+    def __init__(self, state: str, cpu: float, sleeps: int | None = None, wchan: str = "") -> None:
+        self.state = state
+        self.cpu = cpu
+        self.sleeps = sleeps  # voluntary context switches
+        self.wchan = wchan  # where in the kernel it waits; empty where that is not told
+
+
+class Reading:
+    """A process at one moment. What cannot be read is None; `threads` is None where the process is hidden."""
+
+    __slots__ = ("at", "faults", "frozen", "memory_wait", "threads", "throttled", "tracer")
+
+    def __init__(
+        self,
+        at: float,
+        threads: dict[int, Thread] | None,
+        *,
+        tracer: int = 0,
+        frozen: bool | None = None,
+        throttled: float | None = None,
+        faults: int = 0,
+        memory_wait: float | None = None,
+    ) -> None:
+        self.at = at
+        self.threads = threads
+        self.tracer = tracer
+        self.frozen = frozen
+        self.throttled = throttled  # seconds in all in which its cgroup was kept off the processors
+        self.faults = faults  # pages that had to be brought from a disk
+        self.memory_wait = memory_wait  # seconds in all in which somebody waited for memory
+
+
+def read(pid: int, detailed: tuple[int, ...]) -> Reading:
+    """Return a process as it is now; `detailed` are the threads of which it matters where they wait."""
+    own = pairs(f"/proc/{pid}/status")
+    groups = cgroups(pid)
+    fields = stat(f"/proc/{pid}/stat")
+    return Reading(
+        time.monotonic(),
+        _threads(pid, detailed),
+        tracer=int(own.get("TracerPid", "0")),
+        frozen=_frozen(groups),
+        throttled=_throttled(groups),
+        faults=int(fields[9]) if fields else 0,
+        memory_wait=_memory_wait(groups),
+    )
+
+
+def catches(pid: int, number: int) -> bool | None:
+    """Tell whether a process has a handler for a signal; None where that cannot be read."""
+    mask = pairs(f"/proc/{pid}/status").get("SigCgt")
+    return None if mask is None else bool(int(mask, 16) >> (number - 1) & 1)
+
+
+def pairs(path: str) -> dict[str, str]:
+    """Return the `key: value` or `key value` lines of a file; empty where it cannot be read."""
+    found = {}
+    for line in _text(path).splitlines():
+        words = line.replace(":", " ", 1).split(None, 1)
+        if len(words) == 2:
+            found[words[0]] = words[1]
+    return found
+
+
+def cgroups(pid: int) -> dict[str, str]:
+    """Return a process's cgroups by controller; that of version 2 under the empty name."""
+    found = {}
+    for line in _text(f"/proc/{pid}/cgroup").splitlines():
+        _, names, path = line.split(":", 2)
+        for name in names.split(","):
+            found[name] = path
+    return found
+
+
+def _threads(pid: int, detailed: tuple[int, ...]) -> dict[int, Thread] | None:
+    folder = f"/proc/{pid}/task"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return None
+    found = {}
+    for name in names:
+        fields = stat(f"{folder}/{name}/stat")
+        if not fields:
+            continue
+        tid, state = int(name), fields[0]
+        sleeps = pairs(f"{folder}/{name}/status").get("voluntary_ctxt_switches")
+        wchan = _text(f"{folder}/{name}/wchan") if tid in detailed or state == "D" else ""
+        found[tid] = Thread(
+            state,
+            _cpu(f"{folder}/{name}/schedstat", fields),
+            None if sleeps is None else int(sleeps),
+            "" if wchan == "0" else wchan,
+        )
+    return found
+
+
+def _cpu(path: str, fields: list[str]) -> float:
+    exact = _text(path).split()
+    return int(exact[0]) / 1e9 if exact else (int(fields[11]) + int(fields[12])) * _TICK
+
+
+def stat(path: str) -> list[str]:
+    """Return the fields of a stat file from the state on (man proc_pid_stat, field 3)."""
+    return _text(path).rpartition(") ")[2].split()
+
+
+def _frozen(groups: dict[str, str]) -> bool | None:
+    state = _of_group(groups, "freezer", "freezer.state").strip()
+    if state:
+        return state != "THAWED"
+    told = _of_group(groups, "", "cgroup.events")
+    return "frozen 1" in told.splitlines() if told else None
+
+
+def _throttled(groups: dict[str, str]) -> float | None:
+    for words in map(str.split, _of_group(groups, "cpu", "cpu.stat").splitlines()):
+        if words[0] == "throttled_usec":
+            return int(words[1]) / 1e6
+        if words[0] == "throttled_time":
+            return int(words[1]) / 1e9
+    return None
+
+
+def _memory_wait(groups: dict[str, str]) -> float | None:
+    told = _of_group(groups, "", "memory.pressure") or _text("/proc/pressure/memory")
+    for line in told.splitlines():
+        if line.startswith("some "):
+            return int(line.rpartition("total=")[2]) / 1e6
+    return None
+
+
+def _of_group(groups: dict[str, str], controller: str, name: str) -> str:
+    """Return a file of a process's cgroup, in version 1 or 2. In a container its own group may be the root."""
+    for parts in (
+        (f"{CGROUPS}/{controller}", groups.get(controller)),
+        (f"{CGROUPS}/unified", groups.get("")),
+        (CGROUPS, groups.get("")),
+    ):
+        base, path = parts
+        if path is None:
+            continue
+        for folder in dict.fromkeys((base + path.rstrip("/"), base)):
+            text = _text(f"{folder}/{name}")
+            if text:
+                return text
+    return ""
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(65536).decode("utf-8", "replace")
+    except OSError:
+        return ""

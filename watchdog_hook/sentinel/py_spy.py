@@ -1,0 +1,72 @@
+"""py-spy, run on a process that can say nothing itself any more. Only here, and for `watchdog-hook dump`."""
+
+from __future__ import annotations
+
+import os
+import time
+
+PATIENCE = 10.0  # seconds for all attempts
+PAUSE = 0.02
+MOST = 8 << 20  # bytes of its output
+
+# Versions up to 0.4 refuse the first; the second holds the process for some 50 ms, in which it would do nothing.
+ATTEMPTS = (("--nonblocking", "--native"), ("--native",), ("--nonblocking",))
+
+
+def dump(program: str, pid: int) -> tuple[str, str]:
+    """Return its JSON, and an empty text; or an empty text, and why there is none. Never raises."""
+    until = time.monotonic() + PATIENCE
+    why = ""
+    for options in ATTEMPTS:
+        words = [program, "dump", *options, "--json", "--pid", str(pid)]
+        try:
+            code, output, errors = _run(words, until)
+        except OSError as error:
+            return "", f"{program} cannot be started ({error.strerror})"
+        if code == 0 and output.lstrip().startswith("["):
+            return output, ""
+        if code is None:
+            return "", f"py-spy did not answer within {PATIENCE:.0f} s"
+        why = why if "--nonblocking option" in errors else errors
+    return "", " ".join(why.split())[:300] or "py-spy failed, and said nothing"
+
+
+def _run(words: list[str], until: float) -> tuple[int | None, str, str]:
+    """Run a program to its end, its output in memory. The code is None where it was ended for its time."""
+    output, errors = os.memfd_create("output"), os.memfd_create("errors")
+    try:
+        pid = os.posix_spawn(
+            words[0],
+            words,
+            {"PATH": os.defpath},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, errors, 2),
+            ],
+            setpgroup=0,
+        )
+        code = _wait(pid, until)
+        return code, _content(output), _content(errors)
+    finally:
+        os.close(output)
+        os.close(errors)
+
+
+def _wait(pid: int, until: float) -> int | None:
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > until:
+            break
+        time.sleep(PAUSE)
+    # Its children too: it may be a script. A traced process goes on by itself when its tracer is gone.
+    os.killpg(pid, 9)
+    until = time.monotonic() + 1
+    while not os.waitpid(pid, os.WNOHANG)[0] and time.monotonic() < until:
+        time.sleep(PAUSE)
+    return None
+
+
+def _content(fd: int) -> str:
+    return os.pread(fd, MOST, 0).decode("utf-8", "replace")

@@ -1,0 +1,89 @@
+"""An incident's files, as `actions.record` writes them: schema 1, folders 0700, files 0600, no link followed."""
+
+from __future__ import annotations
+
+import os
+import time
+
+TYPE_CHECKING = False  # as typing has it, which takes memory to import
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Files:
+    """The incidents of one watched process, in the directory of all. An empty directory: none are written."""
+
+    def __init__(self, directory: str, host: str, pid: int, retention: int) -> None:
+        self._dir = directory
+        self._host = host
+        self._pid = pid
+        self._retention = retention
+        self._count = 0
+
+    def new_id(self, wall: float) -> str:
+        """Return the id of a new incident, which is also its folder's name."""
+        self._count += 1
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall))
+        return f"{moment}-{self._host}-{self._pid}-{self._count}"
+
+    def path(self, incident: str) -> str:
+        """Return where its files are, or would be."""
+        return os.path.join(self._dir, incident)
+
+    def write(self, incident: str, files: Mapping[str, str]) -> str | None:
+        """Write files of an incident, each whole or not at all. Return why they could not be written, if so."""
+        try:
+            os.makedirs(self._dir, mode=0o700, exist_ok=True)
+            first = not os.path.isdir(self.path(incident))
+            if first:
+                os.mkdir(self.path(incident), 0o700)
+            folder = os.open(self.path(incident), _FOLDER)
+            try:
+                for name, text in files.items():
+                    _replace(folder, name, text)
+            finally:
+                os.close(folder)
+            if first:
+                self._prune(incident)
+        except OSError as error:
+            return error.strerror or str(error)
+        return None
+
+    def _prune(self, newest: str) -> None:
+        """Remove this host's oldest beyond the number that is kept; their sizes are the watchdog's to look at."""
+        mine = [name for name in os.listdir(self._dir) if f"Z-{self._host}-" in name]
+        for name in sorted(mine)[: -self._retention]:
+            parts = name.removeprefix(name[:16]).removeprefix(f"-{self._host}-").split("-")
+            if name != newest and len(parts) == 2 and all(map(str.isdigit, parts)):
+                _remove(self.path(name))
+
+
+def _replace(folder: int, name: str, text: str) -> None:
+    # A reader sees the old file or the new one, never half of one.
+    temporary = f".{name}.new"
+    try:
+        os.unlink(temporary, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+    file = os.open(temporary, _NEW, 0o600, dir_fd=folder)
+    try:
+        data = text.encode("utf-8", "replace")
+        while data:
+            data = data[os.write(file, data) :]
+    finally:
+        os.close(file)
+    os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _remove(path: str) -> None:
+    """Remove a folder of plain files."""
+    folder = os.open(path, _FOLDER)
+    try:
+        for name in os.listdir(folder):
+            os.unlink(name, dir_fd=folder)
+    finally:
+        os.close(folder)
+    os.rmdir(path)
