@@ -15,6 +15,7 @@ from watchdog_hook import Config
 from watchdog_hook.actions import message
 from watchdog_hook.actions.message import MOST, TerminationMessage
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 OURS = "watchdog_hook: event=dump incident=i1\n It waits."
 STUCK = """
 import sys, time

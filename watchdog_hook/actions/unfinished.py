@@ -17,7 +17,7 @@ from watchdog_hook.errand import Errands
 if TYPE_CHECKING:
     from watchdog_hook.actions.record import Recorder
 
-PATIENCE = 10.0  # seconds a fork may have to wait for us at most, 100 ms of each (see fork.py)
+PATIENCE = 10.0  # seconds after which the look counts as lost; until then a fork waits for it, 100 ms at most
 NEWEST = 100  # incidents that are looked at
 HEAD = 16 * 1024  # bytes of a file in which its end stands, if it has one
 LARGEST = (
