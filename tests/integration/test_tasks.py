@@ -201,6 +201,7 @@ def test_thousands_of_tasks_are_folded_and_those_beyond_the_limit_are_counted(mo
     with stuck(main) as looper:
         found = tasks.capture(looper.thread.native_id)
 
+    assert found[0].state == "running"
     assert text.count(found) == many + 1
     assert text.count(found, "not read") == many + 1 - 1000
     assert len(found) <= 3

@@ -76,12 +76,12 @@ SAYS = {
     "deadlock--itself": r"MainThread waits for .*, which it has itself",
     "disk-sleep": r"memory of a mapped file .* \(state D, uninterruptible\)",
     "disk-sleep--mapped-file": r"memory of a mapped file .* in request_wait_answer",
-    "event-loop-blocked": r"task hasty keeps it in hasty \(/opt/victim/event_loop\.py:31\); 4 other tasks",
-    "event-loop-blocked--callback": r"a callback keeps it in Handle\._run",
+    "event-loop-blocked": r"task hasty keeps it in hasty \(/opt/victim/event_loop\.py:31\); held up: 4 tasks",
+    "event-loop-blocked--callback": r"a callback keeps it in Handle\._run .*; held up: 1 task",
     "event-loop-blocked--greenback": (
-        r"task hasty keeps it in .*portal \(.*event_loop\.py:\d+\), which stands in hasty .*:31\); 2 other"
+        r"task hasty keeps it in .*portal \(.*event_loop\.py:\d+\), which stands in hasty .*:31\); held up: 2"
     ),
-    "event-loop-waits": r"its event loop turns, but .* waits there itself, for a Future, in .*main",
+    "event-loop-waits": r"its event loop turns, and the task .* waits for a Future, in .*main",
     "fifo": r"it opens a FIFO whose other end nobody has open",
     "file-lock": r"a lock of /opt/victim/work/airflow-scheduler\.lock that python, pid \d+ holds",
     "file-lock--fcntl": r"a lock of /opt/victim/work/airflow-scheduler\.lock that python, pid \d+ holds",

@@ -8,6 +8,7 @@ running any code of the host's: no method of a task's own class, no representati
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 import time
 import types
@@ -62,11 +63,14 @@ def capture(first: int | None = None) -> tuple[TaskGroup, ...]:
         if isinstance(kind := getattr(module, name, None), type)
     )
     threads = stacks.known_threads()
-    running = {id(task) for task in _copy(getattr(module, "_current_tasks", {}), dict.values)}
+    current = _copy(getattr(module, "_current_tasks", {}), dict.values)
+    running = {id(task) for task in current}
     found: dict[_Key, list[Any]] = {}  # how many, and the names of the first
     until = time.monotonic() + SECONDS
     native: dict[str | None, int | None] = {}
-    for number, task in enumerate(_registered(module)):
+    # Those that run first: where there are too many, these are the ones that must not be missed.
+    others = (task for task in _registered(module) if id(task) not in running)
+    for number, task in enumerate(itertools.chain(current, others)):
         kind = next((kind for kind in kinds if values.is_a(task, kind)), None)
         if kind is None or number >= MOST or time.monotonic() > until:
             _count(found, (_NOT_READ, None, None, ()), None)

@@ -59,9 +59,8 @@ def _blocked(case: Case) -> str:
         who = "something in it"
     where = f" in {frame_text(frame)}" if frame is not None else ""
     leaf = "" if frame is not None and frame is case.frames[0] else f", which stands in {case.leaf}"
-    held = (
-        "" if not (others := tasks.count(mine(case)) - 1) else f"; {others} other tasks are held up"
-    )
+    others = tasks.count(mine(case)) - (1 if task is not None else 0)
+    held = f"; held up: {others} {'tasks' if others > 1 else 'task'}" if others > 0 else ""
     return f"the event loop does not turn: {who} keeps it{where}{leaf}{held}"
 
 
@@ -91,7 +90,9 @@ def _waits(case: Case) -> str:
     caller = next((frame for frame in group.frames if is_own(frame)), group.frames[0])
     called = "" if caller is group.frames[0] else f", called by {frame_text(caller)}"
     what = group.waits or "something"
-    return f"its event loop turns, but what should beat waits there itself, for a {what}, in {place}{called}"
+    return (
+        f"its event loop turns, and the task that is watched waits for a {what}, in {place}{called}"
+    )
 
 
 def _watched(case: Case) -> TaskGroup | None:

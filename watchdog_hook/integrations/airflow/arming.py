@@ -145,6 +145,17 @@ def _versions(host: AirflowHost) -> dict[str, str]:
     }
 
 
+def turn(dog: Watchdog, name: str) -> Wrapper:
+    """Return a wrapper around what comes first in each turn of a loop, a phase of this name."""
+
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        dog.turn("loop")
+        with dog.phase(name):
+            return wrapped(*args, **kwargs)
+
+    return wrapper
+
+
 def phase(dog: Watchdog, name: str) -> Wrapper:
     """Return a wrapper that marks where the loop is."""
 

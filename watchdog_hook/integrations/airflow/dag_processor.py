@@ -76,7 +76,7 @@ def _arm(manager: Any, runner: Any) -> Armed | None:
     host = AirflowHost(runner, [], COMPONENT)
 
     def patch(dog: Watchdog, patches: Patches) -> str | None:
-        if not patches.wrap_own(manager, BEAT, _beat(dog)):
+        if not patches.wrap_own(manager, BEAT, arming.turn(dog, BEAT)):
             return f"this Airflow's DAG processor has no {BEAT}"
         for name in PHASES:
             patches.wrap(type(manager), name, arming.phase(dog, name.strip("_")))
@@ -86,12 +86,3 @@ def _arm(manager: Any, runner: Any) -> Armed | None:
         return None
 
     return arming.begin(config, host, patch)
-
-
-def _beat(dog: Watchdog) -> Any:
-    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        dog.turn("loop")
-        with dog.phase(BEAT):  # it writes to the database
-            return wrapped(*args, **kwargs)
-
-    return wrapper

@@ -52,7 +52,7 @@ def arm(runner: Any) -> Armed | None:
     main = getattr(module, "TriggerRunnerSupervisor", type(runner))
 
     def patch(dog: Watchdog, patches: Patches) -> str | None:
-        if not patches.wrap(main, BEAT, _beat(dog)):
+        if not patches.wrap(main, BEAT, arming.turn(dog, BEAT)):
             return f"this Airflow's triggerer has no {BEAT}"
         for name in PHASES:
             patches.wrap(main, name, arming.phase(dog, name.strip("_")))
@@ -103,15 +103,6 @@ class EventLoop:
             return None
 
         return arming.begin(self._config, host, patch, loop="asyncio")
-
-
-def _beat(dog: Watchdog) -> Any:
-    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        dog.turn("loop")
-        with dog.phase(BEAT):
-            return wrapped(*args, **kwargs)
-
-    return wrapper
 
 
 def _turn(dog: Watchdog) -> Any:
