@@ -238,9 +238,9 @@ def test_a_process_without_cpu_is_told_as_starved(tmp_path):
 
 
 @contextlib.contextmanager
-def group(controller: str, name: str) -> Iterator[Path]:
+def group(controller: str) -> Iterator[Path]:
     """Make a cgroup of version 1; skip where that is not allowed."""
-    folder = Path(f"/sys/fs/cgroup/{controller}/{name}")
+    folder = Path(f"/sys/fs/cgroup/{controller}/watchdog-hook-test-{os.getpid()}")
     try:
         folder.mkdir()
     except OSError as error:
@@ -258,7 +258,7 @@ def _removed(folder: Path) -> bool:
 
 
 def test_a_process_over_its_cpu_limit_is_told_as_starved_by_that(tmp_path):
-    with group("cpu", tmp_path.name) as folder, silent(tmp_path, "crowded") as victim:
+    with group("cpu") as folder, silent(tmp_path, "crowded") as victim:
         victim.tell()
         assert victim.line() == "crowded\n"
         (folder / "cpu.cfs_period_us").write_text("300000")
@@ -271,7 +271,7 @@ def test_a_process_over_its_cpu_limit_is_told_as_starved_by_that(tmp_path):
 
 
 def test_a_frozen_cgroup_is_told_as_frozen(tmp_path):
-    with group("freezer", tmp_path.name) as folder, silent(tmp_path, "beating") as victim:
+    with group("freezer") as folder, silent(tmp_path, "beating") as victim:
         victim.tell()
         (folder / "cgroup.procs").write_text(str(victim.pid))
         (folder / "freezer.state").write_text("FROZEN")
