@@ -195,9 +195,12 @@ class _Case:
         most = HALF if self.rivals() else LITTLE
         if sum(map(self.cpu, self._all[-1])) >= most:
             return None
-        if not all(any(each.state == "R" for each in threads.values()) for threads in self._all):
-            return None
-        return max(self._all[-1], key=self._wants)
+        # One that goes to sleep again and again is served: it only asks for the interpreter.
+        unserved = [tid for tid in self._all[-1] if self._sleeps(tid) < ASKING]
+        for threads in self._all:
+            if not any(self._state(threads, tid) == "R" for tid in unserved):
+                return None
+        return max(unserved, key=self._wants)
 
     def _wants(self, tid: int) -> int:
         return sum(self._state(threads, tid) == "R" for threads in self._all)

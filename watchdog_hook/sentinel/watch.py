@@ -146,7 +146,25 @@ def main(arguments: list[str]) -> None:
     memory, text, directory, host, retention, py_spy = arguments
     for fd in (int(memory), int(text)):
         os.set_inheritable(fd, False)
-    seen = Pulse.of_descriptor(int(memory), write=True)
+    try:
+        seen = Pulse.of_descriptor(int(memory), write=True)
+    except ValueError:  # disarmed before we came
+        return
     os.close(int(memory))
     files = Files(directory, host, seen.words[pulse.PID], int(retention))
-    Sentinel(seen, int(text), files, py_spy, Mouth()).run()
+    mouth = Mouth()
+    try:
+        Sentinel(seen, int(text), files, py_spy, mouth).run()
+    except Exception as error:  # noqa: BLE001 - a traceback in the scheduler's log would look like its own
+        # The watchdog misses us, and has faulthandler's timer speak for itself.
+        what = f"{type(error).__name__}: {error}"
+        where = _place(error)
+        mouth.say(log_line("part_off", outcome=f"{what} ({where})", part="sentinel"))
+
+
+def _place(error: BaseException) -> str:
+    """Return where an exception was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "?"
