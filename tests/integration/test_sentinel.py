@@ -17,6 +17,7 @@ import pytest
 from tests import run
 from tests.integration.silence import Silent, lives, patiently, silent
 from watchdog_hook.cli import store
+from watchdog_hook.sentinel import pulse
 from watchdog_hook.sentinel.pulse import started
 
 ROOT = Path(__file__).parents[2]
@@ -238,9 +239,9 @@ def test_a_process_without_cpu_is_told_as_starved(tmp_path):
 
 
 @contextlib.contextmanager
-def group(controller: str, name: str) -> Iterator[Path]:
+def group(controller: str) -> Iterator[Path]:
     """Make a cgroup of version 1; skip where that is not allowed."""
-    folder = Path(f"/sys/fs/cgroup/{controller}/{name}")
+    folder = Path(f"/sys/fs/cgroup/{controller}/watchdog-hook-test-{os.getpid()}")
     try:
         folder.mkdir()
     except OSError as error:
@@ -258,7 +259,7 @@ def _removed(folder: Path) -> bool:
 
 
 def test_a_process_over_its_cpu_limit_is_told_as_starved_by_that(tmp_path):
-    with group("cpu", tmp_path.name) as folder, silent(tmp_path, "crowded") as victim:
+    with group("cpu") as folder, silent(tmp_path, "crowded") as victim:
         victim.tell()
         assert victim.line() == "crowded\n"
         (folder / "cpu.cfs_period_us").write_text("300000")
@@ -271,7 +272,7 @@ def test_a_process_over_its_cpu_limit_is_told_as_starved_by_that(tmp_path):
 
 
 def test_a_frozen_cgroup_is_told_as_frozen(tmp_path):
-    with group("freezer", tmp_path.name) as folder, silent(tmp_path, "beating") as victim:
+    with group("freezer") as folder, silent(tmp_path, "beating") as victim:
         victim.tell()
         (folder / "cgroup.procs").write_text(str(victim.pid))
         (folder / "freezer.state").write_text("FROZEN")
@@ -310,6 +311,34 @@ def test_it_goes_when_the_watchdog_is_disarmed(tmp_path):
         assert victim.watched()
         victim.process.stdin.close()
         patiently(lambda: not victim.watched(), "its end")
+
+
+def test_one_that_comes_too_late_says_nothing(tmp_path):
+    stopping = (
+        "from watchdog_hook import Watchdog\n"
+        "for _ in range(10):\n    dog = Watchdog(); dog.start(); dog.stop()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", stopping],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+    )
+
+    assert done.stderr == b""
+
+
+def test_a_failure_of_its_own_is_one_line_and_the_watchdog_misses_it(tmp_path):
+    with silent(tmp_path, "beating", poll_interval=0.01) as victim:
+        victim.tell()
+        page = pulse.of_process(victim.pid, write=True)
+        assert page is not None
+        page.numbers[pulse.BACKSTOP_AFTER] = float("-inf")  # a wait that no kernel knows
+        log = victim.wait_log("the sentinel has ended")
+
+        assert "part=sentinel" in log
+        assert "OverflowError" in log
+        assert "Traceback" not in log
 
 
 def test_it_is_no_child_of_the_process_and_in_a_session_of_its_own(tmp_path):

@@ -73,6 +73,7 @@ HUNGRY = ("R", 0.001, 1)
         ("starved", {"watchdog": ASKS, "loop": ("R", 0.2, 4), "other": ("R", 0.2, 4)}),
         ("gil_contended", {"watchdog": ASKS, "loop": ("S", 0.5, 80), "other": ("R", 0.5, 80)}),
         ("starved", {"watchdog": ASKS, "loop": ("R", 0.02, 0), "other": ("R", 0.1, 1)}),
+        ("gil_held", {"watchdog": ("R", 0.01, 150)}),
         # Beside one that holds it: a thread that computes without it, and one that wants it too.
         ("gil_held", {"watchdog": ASKS, "loop": RUNS, "other": RUNS}),
         ("gil_held", {"watchdog": ASKS, "loop": RUNS, "other": ASKS}),

@@ -6,6 +6,8 @@ Order matters: what is certain comes first, and what explains the rest.
 
 from __future__ import annotations
 
+import itertools
+
 TYPE_CHECKING = False  # as typing has it, which takes memory to import
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +20,9 @@ ASKING = 20.0  # times a second
 LITTLE = 0.1  # of one processor: with less than that a thread does not compute, and one that wants to is hungry
 HALF = 0.5  # of one processor: the same for several that compute in turn
 # A thread that computes in turn with others has some milliseconds at a time; one that only asks has microseconds.
-TURN = 0.0005  # seconds
-TURNS = 3.0  # a second
-WAKING = 0.005  # of one processor
+TURN = 0.001  # seconds from one reading to the next
+ASK = 50e-6  # seconds for waking and going to sleep again
+TURNS = 3.0  # times a second that one lets go
 THROTTLED = 0.1  # of the time
 SWAPPING = 20.0  # pages a second that came from a disk
 MEMORY_WAIT = 0.1  # of the time
@@ -130,7 +132,9 @@ def judge(
         "The watchdog's thread lives, and neither works nor wants the interpreter"
         f"{f'; it waits in {wait}' if wait else ''}.",
         ask=still,
-        may_end=True,
+        incident=True,
+        # Where others compute in turn it may only be slow.
+        may_end=not case.rivals(),
     )
 
 
@@ -188,32 +192,29 @@ class _Case:
 
     def hungry(self) -> int | None:
         """
-        Return the thread that wants to run, in a process where at every reading one does and that hardly runs.
+        Return a thread that wants to run and hardly does; None where the process gets what it wants.
 
-        Any thread will do: the others may wait for it, as ours does for faulthandler's timer while it is put off.
+        Any thread will do, and it may be one after the other: the rest waits for the one that has the interpreter.
         """
-        most = HALF if self.rivals() else LITTLE
-        if sum(map(self.cpu, self._all[-1])) >= most:
+        if sum(map(self.cpu, self._all[-1])) >= (HALF if self.rivals() else LITTLE):
             return None
-        if not all(any(each.state == "R" for each in threads.values()) for threads in self._all):
-            return None
-        return max(self._all[-1], key=self._wants)
-
-    def _wants(self, tid: int) -> int:
-        return sum(self._state(threads, tid) == "R" for threads in self._all)
+        steps = list(itertools.pairwise(self._all))
+        wanting = [tid for before, now in steps for tid in now if _wants(before.get(tid), now[tid])]
+        seen = sum(any(_wants(before.get(tid), now[tid]) for tid in now) for before, now in steps)
+        return wanting[-1] if 2 * seen >= len(steps) and wanting else None
 
     def rivals(self) -> int:
         """Return how many threads take the interpreter from one another; 0 where one may hold it all the time."""
-        computing = [tid for tid in self._all[-1] if tid != self.watchdog and self._computes(tid)]
+        computing = {
+            tid
+            for before, now in itertools.pairwise(self._all)
+            for tid in now
+            if tid != self.watchdog and _computes(before.get(tid), now[tid])
+        }
         one = len(computing) < 2 and not any(self._sleeps(tid) > TURNS for tid in computing)
         # Python code of all threads together has one processor at most: what has more computes without the GIL.
         apart = sum(map(self.cpu, computing)) > 1.2 and not any(map(self._sleeps, computing))
         return 0 if one or apart else len(computing)
-
-    def _computes(self, tid: int) -> bool:
-        """Tell whether a thread gets something done: it does not only wake to find that it has to wait."""
-        share, sleeps = self.cpu(tid), self._sleeps(tid)
-        return share >= WAKING and share >= sleeps * TURN
 
     def uninterruptible(self) -> int | None:
         """Return the thread that was in that state at every reading; ours and the loop's first."""
@@ -265,3 +266,20 @@ class _Case:
     def _state(self, threads: dict[int, Thread], tid: int) -> str:
         thread = threads.get(tid)
         return thread.state if thread else ""
+
+
+def _computes(before: Thread | None, now: Thread) -> bool:
+    """Tell whether a thread got something done between two readings, beyond waking and waiting on."""
+    return before is not None and now.cpu - before.cpu - _slept(before, now) * ASK >= TURN
+
+
+def _wants(before: Thread | None, now: Thread) -> bool:
+    """Tell whether a thread wanted to run between two readings. One that sleeps again and again only asks."""
+    if before is None or "R" not in (before.state, now.state):
+        return False
+    return _slept(before, now) <= 2
+
+
+def _slept(before: Thread, now: Thread) -> int:
+    """Return how many times a thread went to sleep between two readings."""
+    return now.sleeps - before.sleeps if now.sleeps is not None and before.sleeps is not None else 0

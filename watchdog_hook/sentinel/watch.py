@@ -20,6 +20,7 @@ LEAST_TOLERANCE = (
 )
 READINGS = 5
 BETWEEN = 0.25  # seconds from one reading to the next
+SURE = 3  # looks in a row that find a reason to end it
 LAST_WORDS = 5.0  # seconds between SIGABRT and SIGKILL
 SIGABRT, SIGKILL = 6, 9
 
@@ -35,6 +36,7 @@ class Sentinel:
         self._since = time.monotonic()  # when we came, or when everything last stood still
         self._slept = _slept()
         self._due = 0.0  # silence at which the next report is due; 0 while the watchdog ticks
+        self._sure = 0  # looks in a row that found a reason to end it
         self._helpless = False  # it could not be ended
 
     def run(self) -> None:
@@ -63,14 +65,17 @@ class Sentinel:
         after, end = numbers[pulse.BACKSTOP_AFTER], numbers[pulse.TERMINATE_AFTER]
         silence = self._silence()
         if silence < after:
+            self._sure = 0
             if self._due:
                 self._due = 0.0
                 self._report.ended()
             return
         if (not self._due or silence >= self._due) and self._examine(after):
             self._due = 2 * max(after, self._due)
-        if end and not self._helpless and self._may_end(end):
-            self._end_process(end)
+        if end and not self._helpless:
+            self._sure = self._sure + 1 if self._may_end(end) else 0
+            if self._sure >= SURE:
+                self._end_process(end)
 
     def _silence(self) -> float:
         return time.monotonic() - self._began()
@@ -146,7 +151,25 @@ def main(arguments: list[str]) -> None:
     memory, text, directory, host, retention, py_spy = arguments
     for fd in (int(memory), int(text)):
         os.set_inheritable(fd, False)
-    seen = Pulse.of_descriptor(int(memory), write=True)
+    try:
+        seen = Pulse.of_descriptor(int(memory), write=True)
+    except ValueError:  # disarmed before we came
+        return
     os.close(int(memory))
     files = Files(directory, host, seen.words[pulse.PID], int(retention))
-    Sentinel(seen, int(text), files, py_spy, Mouth()).run()
+    mouth = Mouth()
+    try:
+        Sentinel(seen, int(text), files, py_spy, mouth).run()
+    except Exception as error:  # noqa: BLE001 - a traceback in the scheduler's log would look like its own
+        # The watchdog misses us, and has faulthandler's timer speak for itself.
+        what = f"{type(error).__name__}: {error}"
+        where = _place(error)
+        mouth.say(log_line("part_off", outcome=f"{what} ({where})", part="sentinel"))
+
+
+def _place(error: BaseException) -> str:
+    """Return where an exception was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "?"
