@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from watchdog_hook.actions.backstop import Backstop
+from watchdog_hook.actions.backstop import Backstop, is_taken
 from watchdog_hook.actions.record import host_in_ids, incident_directory
 from watchdog_hook.core.text import SENTENCE, clean
 from watchdog_hook.sentinel import pulse as places
@@ -76,7 +76,8 @@ class Outside:
 
         Raises OSError where the kernel has no memory to share, and CannotStart.
         """
-        if self.pulse.fd < 0:
+        # One watchdog of a process is enough: what stops its thread stops that of any other.
+        if self.pulse.fd < 0 or is_taken():
             return
         config, backstop = self._config, Backstop(self._after)
         self.backstop = backstop

@@ -260,6 +260,7 @@ class Watchdog:
             self._actions.arm(self.book.current)
         self.fail.run("pulse", self.outside.show, self.native_id, self._beat_at)
         self._shown = self.outside.pulse.numbers
+        self.fail.run("backstop", self._guard)
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         fork.watch(self)
         self._thread.start()

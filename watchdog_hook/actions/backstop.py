@@ -26,7 +26,7 @@ LEAST = 0.05  # seconds: of the timer
 _UNBLOCKABLE = {signal.SIGKILL, signal.SIGSTOP, 32, 33, 34}
 _EVERY = sum(1 << (number - 1) for number in range(1, 65) if number not in _UNBLOCKABLE)
 
-# The timer is one for the whole process, and so is its owner among our watchdogs.
+# There is one of each for the whole process, and so there is one owner among our watchdogs.
 _owner: Backstop | None = None
 
 
@@ -62,12 +62,11 @@ class Backstop:
         self._take_fatal_signals()
         self.signals = (self._register(all_threads=False), self._register(all_threads=True))
         global _owner
-        if _owner is not None:
-            self.off = "another watchdog of this process has it"
-        elif _somebody_waits():
+        _owner = self
+        if _somebody_waits():
             self.off = "a thread that is not Python's waits with all signals blocked, as faulthandler's timer does"
         else:
-            self.off, _owner = None, self
+            self.off = None
             self._look_out()
 
     def speak_up(self) -> None:
@@ -183,8 +182,13 @@ class Backstop:
             self.off = "somebody else has armed faulthandler's timer"
 
     def _take_again(self) -> None:
-        if _owner is self:
+        if self.file >= 0:
             self.off = None
+
+
+def is_taken() -> bool:
+    """Tell whether another watchdog of this process has the backstop."""
+    return _owner is not None
 
 
 def _memory() -> int:
