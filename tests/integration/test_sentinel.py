@@ -19,6 +19,7 @@ from tests.integration.silence import Silent, lives, patiently, silent
 from watchdog_hook.cli import store
 from watchdog_hook.sentinel import pulse
 from watchdog_hook.sentinel.pulse import started
+from watchdog_hook.sentinel.start import find_py_spy
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.linux
@@ -532,6 +533,24 @@ def test_py_spys_stacks_are_kept_as_frames_and_nothing_else(tmp_path):
         assert "(holds the interpreter)" in data["threads"][0]["name"]
         assert "inner (f.c:3)" in (folder / "py-spy.txt").read_text()
         assert not any("secret" in path.read_text() for path in folder.iterdir())
+
+
+def test_the_real_py_spy_adds_native_frames(tmp_path):
+    program = find_py_spy("auto")
+    if not program:
+        pytest.skip("py-spy is not here: pip install py-spy")
+    with silent(tmp_path, "pydll", py_spy=program) as victim:
+        victim.tell()
+        report(victim, "gil_held")
+        folder, data = victim.incident()
+        if data["unavailable"]:
+            pytest.skip(f"py-spy may not look here: {data['unavailable'][0]['why']}")
+
+        functions = [frame["function"] for frame in data["threads"][0]["frames"]]
+        assert (
+            functions.index("pydll") > 0
+        )  # below it what it called, which faulthandler does not show
+        assert "pydll (" in (folder / "py-spy.txt").read_text()
 
 
 # --- an end to it ---------------------------------------------------------------------------------
