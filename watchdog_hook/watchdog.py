@@ -368,6 +368,7 @@ class Watchdog:
             self.fail.run("healthy samples", self._sample_healthy, beat_at)
         moved = self._sample(now)
         self._late = max(self._late, overslept)
+        late = overslept > self._patience.tolerance
         overslept = self._excusable(overslept, woken)
         self._state, events = judge(
             self._state, Reading(now, beat_at, overslept, moved, self.ending), self._patience
@@ -377,7 +378,8 @@ class Watchdog:
         silence = self._state.silence(now)
         if overslept <= self._patience.tolerance:
             if self._state.stalled:
-                self._climb(silence)
+                # At our first look for long the loop may have come back this very moment.
+                self._climb(silence, may_end=not late)
             # Where the book is broken, a call in it may long have ended: then nothing is safe to end.
             if self.config.may_interrupt and not self._let_go and "book" not in self.fail.off:
                 self.fail.run("interrupt", self._calls.look, now)
@@ -579,7 +581,7 @@ class Watchdog:
             self.say("WARNING", "paused", pause_s=event.seconds, cause=cause, phase=self.where)
             self.count("pauses")
 
-    def _climb(self, silence: float) -> None:
+    def _climb(self, silence: float, *, may_end: bool) -> None:
         episode = self._episode
         changed = (
             episode is not None
@@ -592,7 +594,7 @@ class Watchdog:
             self._progress,
             silence,
             changed=changed,
-            may_end=self._may_end(),
+            may_end=may_end and self._may_end(),
         )
         if Step.DUMP in steps:
             self.fail.run("dump", self._dump, episode or self._open_episode(silence), silence)

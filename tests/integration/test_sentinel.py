@@ -365,12 +365,23 @@ def test_in_a_container_whose_first_process_is_watched_it_works_and_is_buried(tm
         victim.tell()
         # Whose parent has gone becomes a child of process 1, and stays a zombie unless that one waits for it.
         assert victim.line() == "buried\n"
-    with silent(tmp_path, "pydll", prefix=prefix, contained=True, **ENDING) as victim:
+    with silent(tmp_path, "regex", prefix=prefix, contained=True, **ENDING) as victim:
         victim.tell()
         report(victim, "gil_held")
         victim.wait_log("process 1 of a container cannot be killed from inside of it")
+
+
+def test_the_first_process_of_a_container_is_left_alone_where_sigabrt_has_ended_its_call(tmp_path):
+    prefix = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not make a pid namespace")
+    settings = {**ENDING, "terminate_after": 6}
+    with silent(tmp_path, "pydll", prefix=prefix, contained=True, **settings) as victim:
         victim.tell()
+        log = victim.wait_log('outcome="it goes on"')
         assert victim.line() == "over\n"
+
+    assert "cannot be killed" not in log
 
 
 def test_a_hundred_children_of_the_process_are_none_of_its_business(tmp_path):

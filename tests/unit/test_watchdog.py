@@ -355,6 +355,17 @@ def test_a_wait_for_the_interpreter_is_silence_and_no_pause():
     assert "for 40 s of it" in incident.finding.sentence
 
 
+def test_after_a_wait_for_the_interpreter_the_loop_has_until_the_next_look_to_come_back():
+    scene = Scene(terminate_after=60).beat()
+    scene.look(5)
+    scene.clock.jump(100)
+    scene.look(overslept=100, woken=100 * 200)
+    assert "terminate" not in scene.said
+    scene.beat().look(5)
+
+    assert scene.said[-1] == "stall_ended"
+
+
 def test_a_wait_for_the_interpreter_is_of_its_own_turn_of_the_loop():
     scene = Scene().beat()
     scene.clock.jump(20)

@@ -74,7 +74,7 @@ def beating(dog: Watchdog) -> None:
     ended: list[str] = []
     threading.Thread(target=lambda: ended.append(sys.stdin.readline()), daemon=True).start()
     while not ended:
-        dog.beat("beating")
+        dog.turn("beating")
         time.sleep(0.01)
 
 

@@ -7,7 +7,6 @@ Each says "ready" once it is what it is called.
 from __future__ import annotations
 
 import ctypes
-import faulthandler
 import itertools
 import os
 import re
@@ -66,25 +65,16 @@ def holds_interpreter(dog: Watchdog) -> None:
 
 
 def holds_and_leaves_a_signal(dog: Watchdog) -> None:
-    """Compute without letting any other thread run; a signal has its stack written."""
-    file = leave_signal(dog)
-    faulthandler.register(signal.SIGUSR1, file=file, all_threads=False)
+    """Compute without letting any other thread run; the hook has a signal at which its stack is written."""
     ready()
     re.match(*BACKTRACKS)
 
 
 def holds_and_does_not_catch(dog: Watchdog) -> None:
     """Sleep likewise, and have named a signal that would end the process."""
-    leave_signal(dog)
-    holds_interpreter(dog)
-
-
-def leave_signal(dog: Watchdog) -> int:
-    """Name a signal and a file, as who arms faulthandler does; return the file."""
-    file = os.memfd_create("stacks")
     words = dog.outside.pulse.words
-    words[pulse.SIGNAL], words[pulse.BACKSTOP] = signal.SIGUSR1, file + 1
-    return file
+    words[pulse.SIGNAL], words[pulse.BACKSTOP] = signal.SIGUSR1, os.memfd_create("stacks") + 1
+    holds_interpreter(dog)
 
 
 def unlooked(dog: Watchdog) -> None:
@@ -145,6 +135,7 @@ def main() -> None:
         startup_grace=grace,
         interrupt="off",
         incident_dir=str(Path(folder, "incidents")),
+        sentinel=what == "holds_and_leaves_a_signal",  # it is for the sentinel that the hook does
     )
     dog = Watchdog(config)
     for uid in users:

@@ -133,8 +133,13 @@ class Sentinel:
         )
         self._mouth.say(line)
         self._report.acted("terminate", "SIGABRT, then SIGKILL")
+        tick = self._pulse.numbers[pulse.TICK_AT]
         for number in (SIGABRT, SIGKILL):
             if self._life.send(number) and self._life.ends_within(LAST_WORDS):
+                return
+            if self._pulse.numbers[pulse.TICK_AT] != tick:
+                # Process 1 of a container outlives the first, which may have ended the call that held it.
+                self._mouth.say(log_line("terminate", outcome="it goes on", pid=self._life.pid))
                 return
         self._helpless = True
         outcome = "it is still there: process 1 of a container cannot be killed from inside of it"
