@@ -39,7 +39,7 @@ class Recorder:
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+        self.now = now
         self.watch(0, now())
 
     def watch(self, thread: int, beat_at: float) -> None:
@@ -88,7 +88,7 @@ class Recorder:
         and there are none before: between two beats that were seen may lie many.
         """
         going_on = self._going_on()
-        now = self._now()
+        now = self.now()
         ended = _copied(self.phases)
         turns = _copied(self._turns) or [self._beat_at]
         if len(ended) == PHASES:

@@ -12,9 +12,9 @@ from watchdog_hook import fork
 from watchdog_hook.book import Book, Guard
 from watchdog_hook.calls import CallWatch
 from watchdog_hook.config import Config
-from watchdog_hook.core import ladder, progress
+from watchdog_hook.core import ladder
 from watchdog_hook.core.ladder import Progress, Step
-from watchdog_hook.core.model import Call, Clock, Deed, InFlight, Sample, StuckCallTimeout
+from watchdog_hook.core.model import Call, Clock, Deed, InFlight, StuckCallTimeout
 from watchdog_hook.core.report import log_line
 from watchdog_hook.core.stall import (
     Patience,
@@ -33,20 +33,21 @@ from watchdog_hook.failopen import FailOpen
 from watchdog_hook.incidents import Episode, Incidents
 from watchdog_hook.notes import Notes, SlowPhases
 from watchdog_hook.outside import Outside
+from watchdog_hook.phase import Phase
 from watchdog_hook.ports import Actions, Evidence, Host, SystemClock
 from watchdog_hook.recorder import Recorder
+from watchdog_hook.sampler import Sampler
 from watchdog_hook.sentinel.pulse import TURN_AT
 from watchdog_hook.sentinel.start import CannotStart
+from watchdog_hook.standstill import Standstills
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
 THREAD_NAME = "watchdog-hook"
-STILL_LOOKS = 3  # equal looks before a stack counts as settled somewhere else
 METRICS_EVERY = 10.0  # seconds
 PRESSURE_EVERY = 10  # looks
-HEALTHY_EVERY = 10  # looks at a loop that beats, until one stack of it is taken
 REST = 3  # times the interval between looks while all is well
 LEAST_TOLERANCE = 2.0  # seconds our own wait may be late without the process counting as paused
 BUSY = 0.8  # of a late wait spent on the processor: the process ran, only not us
@@ -56,30 +57,6 @@ LEAVE_PATIENCE = 15.0  # seconds for our thread to say its last words and end th
 SHORT = 0.01  # seconds between two looks at whether it has said its last words
 
 FRESH = Progress()
-UNSEEN = (0, 0)
-
-
-class Phase:
-    """Marks where the loop is, for the time of a with statement. Nests."""
-
-    __slots__ = ("_before", "_dog", "name", "outer", "started")
-
-    def __init__(self, dog: Watchdog, name: str) -> None:
-        self._dog = dog
-        self.name = name
-
-    def __enter__(self) -> None:
-        dog = self._dog
-        recorder = dog.recorder
-        self._before, self.outer = dog.where, recorder.inside
-        self.started = dog._now()
-        dog.where, recorder.inside = self.name, self
-
-    def __exit__(self, *_: object) -> None:
-        dog = self._dog
-        recorder = dog.recorder
-        dog.where, recorder.inside = self._before, self.outer
-        recorder.phases.append((self.name, self.started, dog._now()))
 
 
 class Watchdog:
@@ -119,6 +96,8 @@ class Watchdog:
             self.recorder,
         )
         self._calls = CallWatch(self, self._evidence, self._actions)
+        self._sampler = Sampler(self._evidence, self.recorder, self.book, self.fail)
+        self._standstills = Standstills(self.incidents, self.host)
         self._notes = Notes()
         self._slow = SlowPhases()
         self._on_forget: list[Callable[[], None]] = []
@@ -137,15 +116,10 @@ class Watchdog:
         self._pauses: deque[tuple[float, float]] = deque(maxlen=32)
         self._pressure = self._evidence.pressure()
         self._pressure_in = 0  # looks until it is read
-        self._healthy_in = HEALTHY_EVERY // 2  # not in the look that reads the pressure
         self._cpu = self._evidence.cpu_seconds()
         self._late = 0.0  # our worst lateness in this iteration, in seconds
         self._gil = 0.0  # for how many of them, in all, we waited for the interpreter
         self._metrics_at = 0.0
-        self._standstills: tuple[progress.Standstill, ...] = ()
-        self._standing: dict[
-            str, tuple[Episode, float]
-        ] = {}  # of those that were told, by executor
         self._thread: threading.Thread | None = None
         self.busy = False  # inside the working part: files, logging, metrics
         self.forking = False  # a fork is under way, in some thread of the host
@@ -169,7 +143,7 @@ class Watchdog:
         self._beat_at = self._now()
         self.recorder.watch(self.ident, self._beat_at)
         self._state = State.begin(self._beat_at)
-        self._forget_samples()
+        self._sampler.watch(self.ident, self.native_id)
         self._begin_iteration()
 
     # --- for the watched loop -------------------------------------------------------------------
@@ -365,8 +339,9 @@ class Watchdog:
         self._beating = beat_at != self._state.beat_at
         if self._beating:
             self._begin_iteration()
-            self.fail.run("healthy samples", self._sample_healthy, beat_at)
-        moved = self._sample(now)
+            self.fail.run("healthy samples", self._sampler.healthy, beat_at)
+        silence = self._state.silence(now)
+        moved = silence >= self.config.sample_after and self._sampler.silent(silence)
         self._late = max(self._late, overslept)
         late = overslept > self._patience.tolerance
         overslept = self._excusable(overslept, woken)
@@ -394,7 +369,9 @@ class Watchdog:
         self.fail.run("host", self.host.tick, now)
         if now - self._metrics_at >= METRICS_EVERY:
             self._metrics_at = now
-            self.fail.run("progress", self._look_for_progress, now)
+            silent = self.stalled or self.host.breaker_open()
+            look = self._standstills.look
+            self.fail.run("progress", look, now, self.ident, self.where, silent=silent)
             self._measure(self._gauges, silence)
 
     def _hear(self) -> None:
@@ -454,15 +431,17 @@ class Watchdog:
         busy = self._cpu - before
         if self._evidence.waited_for_interpreter(woken, overslept):
             self._gil += overslept
-        elif busy < BUSY * overslept:
+            why = "one thread kept the interpreter (the GIL) to itself"
+        elif busy >= BUSY * overslept:
+            why = "the other threads had the processor"
+        else:
             return overslept
         self.say(
             "WARNING",
             "slow",
             silent_s=overslept,
             phase=self.where,
-            cause="one thread kept the interpreter (the GIL) to itself"
-            f" and used the processor for {busy:.1f} s meanwhile; no stack could be taken",
+            cause=f"{why}; {busy:.1f} s of processor time were used meanwhile, and no stack could be taken",
         )
         return 0.0
 
@@ -497,68 +476,19 @@ class Watchdog:
             episode,
             silence,
             self._age_in(episode),
-            self._samples,
+            self._sampler.taken,
             how="moving" if moving else "silent" if state.stalled else "asked",
             asked=True,
         )
         self.incidents.end(episode, silence)
         return episode
 
-    def _look_for_progress(self, now: float) -> None:
-        """Report an executor that gets nowhere while the loop turns; a silent loop is told already."""
-        silent = self._episode is not None or self.host.breaker_open()
-        executors = () if silent else self.host.executors()
-        self._standstills, told = progress.watch(self._standstills, executors, now)
-        for standstill in told:
-            lasted = now - standstill.since
-            episode = self.incidents.begin(self.ident, lasted, self.where)
-            self.incidents.dump(episode, lasted, None, (), how="turning")
-            self._standing[standstill.name] = episode, standstill.since
-        over = set(self._standing) - {standstill.name for standstill in self._standstills}
-        for name in over:
-            episode, since = self._standing.pop(name)
-            self.incidents.end(episode, now - since)
-
     def _begin_iteration(self) -> None:
         self._progress = FRESH
         self._entered = self.book.entered
         self._since = self._cpu, self._now()
         self._late = self._gil = 0.0
-        if self._stack != UNSEEN:
-            self._forget_samples()
-
-    def _forget_samples(self) -> None:
-        self._samples: deque[Sample] = deque(maxlen=240)
-        self._stack = UNSEEN  # hash of the loop's stack, and its call, at the last look
-        self._still = 0  # looks since the stack changed
-
-    def _sample_healthy(self, beat_at: float) -> None:
-        """Take the loop's stack now and then while it beats: what a stalled one is held against."""
-        self.recorder.beat_seen(beat_at)
-        self._healthy_in -= 1
-        if self._healthy_in < 0:
-            self._healthy_in = HEALTHY_EVERY - 1
-            # The loop runs meanwhile. Should it leave a frame in the microseconds in which that is held here,
-            # the frame's values are released in this thread.
-            self.recorder.healthy(self._evidence.frames(self.ident))
-
-    def _sample(self, now: float) -> bool:
-        """Sample the loop's stack when it is silent. Return whether it moved since the last look."""
-        silence = self._state.silence(now)
-        if silence < self.config.sample_after:
-            return False
-        self.recorder.silent()
-        reading = self._evidence.thread(self.ident, self.native_id)
-        if reading is None:
-            return False
-        flight = self.book.current(self.ident)
-        stack = (reading.stack, flight.serial if flight else 0)
-        moved = bool(self._stack[0]) and stack != self._stack
-        self._still = 0 if moved else self._still + 1
-        self._stack = stack
-        kernel = self.fail.run("kernel", self._evidence.in_kernel, self.native_id)
-        self._samples.append(Sample(silence, self._evidence.frames(self.ident), kernel))
-        return moved
+        self._sampler.begin()
 
     def _handle(self, event: object, now: float) -> None:
         if isinstance(event, StallBegan):
@@ -575,7 +505,7 @@ class Watchdog:
         elif isinstance(event, Paused):
             self._pauses.append((now, event.seconds))
             self._calls.reset()
-            self._still = 0
+            self._sampler.paused()
             before, self._pressure = self._pressure, self._evidence.pressure()
             cause = self._evidence.pause_cause(before, self._pressure, event.seconds)
             self.say("WARNING", "paused", pause_s=event.seconds, cause=cause, phase=self.where)
@@ -586,8 +516,7 @@ class Watchdog:
         changed = (
             episode is not None
             and episode.dumped
-            and self._still >= STILL_LOOKS
-            and self._stack[0] != episode.dumped_stack
+            and self._sampler.settled_elsewhere(episode.dumped_stack)
         )
         self._progress, steps = ladder.due(
             self._limits,
@@ -629,7 +558,7 @@ class Watchdog:
 
     def _dump_again(self, episode: Episode, silence: float) -> None:
         age = self._age_in(episode)
-        self.fail.run("delta", self.incidents.again, episode, silence, age, self._stack[0])
+        self.fail.run("delta", self.incidents.again, episode, silence, age, self._sampler.stack)
         if episode.thread == self.ident:
             self.outside.tell(episode.incident, episode.path)
 
@@ -652,7 +581,7 @@ class Watchdog:
     def _dump(self, episode: Episode, silence: float) -> None:
         if episode.dumped:
             return
-        samples = self._samples if episode.thread == self.ident else ()
+        samples = self._sampler.taken if episode.thread == self.ident else ()
         episode.late_s, episode.gil_s = self._late, self._gil or None
         how = "moving" if episode.thread == self.ident and self._state.moving else "silent"
         self.incidents.dump(episode, silence, self._age_in(episode), samples, how=how)

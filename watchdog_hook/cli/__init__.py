@@ -173,7 +173,7 @@ def _add_live(verbs: argparse._SubParsersAction[_Parser]) -> None:
         help=(
             "silence of the loop that is a failure; 240 by default. By then the hook, with its defaults, has"
             " ended what it can end: a call silent for 60 s, one open for 180 s. With another interrupt_after"
-            " take four times that. Starting and ending may take startup_grace"
+            " take four times that. Starting may take startup_grace"
         ),
     )
     live.add_argument("--json", action="store_true", help=AS_JSON)

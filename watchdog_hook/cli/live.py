@@ -81,7 +81,7 @@ class Life:
         if self.state == "turning":
             return f"turning: the loop of pid {self.pid} beat {self.silence:.1f} s ago."
         if self.state == "starting":
-            return f"starting or ending: the loop of pid {self.pid} beat {ago} ago; {allowed} are allowed."
+            return f"starting: the loop of pid {self.pid} beat {ago} ago; {allowed} are allowed."
         phase = self.told.get("phase")
         where = f" in phase {_cut(phase, 100)}" if phase else ""
         silent = f"the loop of pid {self.pid} has been silent for {ago}{where}"
