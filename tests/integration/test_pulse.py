@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from watchdog_hook import Config, Watchdog
+from watchdog_hook.cli.pulses import NotWatched, of
 from watchdog_hook.sentinel import pulse
 from watchdog_hook.sentinel.pulse import Pulse
 
@@ -84,6 +85,19 @@ def test_memory_of_another_layout_is_refused():
     with pytest.raises(ValueError, match="another version"):
         Pulse.of_descriptor(fd)
     os.ftruncate(fd, pulse.SIZE)
+    os.pwrite(fd, b"x", 256)
     with pytest.raises(ValueError, match="another version"):
         Pulse.of_descriptor(fd)
     os.close(fd)
+
+
+def test_a_watchdog_that_was_stopped_does_not_stand_before_the_next_one():
+    with Watchdog() as gone:
+        pass
+    with Watchdog() as dog:
+        found = of(os.getpid())
+
+        assert gone.outside.pulse.words[pulse.MARK] == 0
+        assert found.pulse.words[pulse.WATCHDOG] == dog.outside.pulse.words[pulse.WATCHDOG]
+    with pytest.raises(NotWatched, match="is not watched"):
+        of(os.getpid())

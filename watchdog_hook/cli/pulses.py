@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from watchdog_hook.sentinel import pulse as places
-from watchdog_hook.sentinel.pulse import Pulse
+from watchdog_hook.sentinel.pulse import Pulse, Withdrawn
 
 NOT_LOADED = (
     "watchdog_hook is not loaded there, [watchdog_hook] enabled is False, or it is not armed yet"
@@ -98,13 +98,15 @@ class _Hidden(Exception):  # noqa: N818
 
 
 def _opened(pid: int, *, write: bool) -> Watched:
+    unreadable = None
     for path in places.places(pid):
         try:
             pulse = Pulse.opened(path, write=write)
+        except Withdrawn:
+            continue
         except ValueError as error:
-            raise NotWatched(
-                f"pid {pid} is watched, and its pulse cannot be read: {error}; restart it"
-            ) from None
+            unreadable = error
+            continue
         except PermissionError:
             _may_look(pid)
             raise NotWatched(f"the pulse of pid {pid} may not be opened") from None
@@ -114,6 +116,10 @@ def _opened(pid: int, *, write: bool) -> Watched:
         # A process that was forked past our hook has its parent's.
         if is_same(pid, words[places.STARTED]) and words[places.PID] in (pid, _within(pid)):
             return Watched(pid, pulse)
+    if unreadable is not None:
+        raise NotWatched(
+            f"pid {pid} is watched, and its pulse cannot be read: {unreadable}; restart it"
+        )
     raise _Hidden
 
 

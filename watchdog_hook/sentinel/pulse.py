@@ -52,6 +52,10 @@ NOTE = (3584, 4096)  # of the sentinel, for the watchdog when it wakes
 _HEAD = struct.Struct("=II")  # length and checksum
 
 
+class Withdrawn(ValueError):  # noqa: N818 - it is an answer
+    """Nobody is watched there any more."""
+
+
 class Pulse:
     """The page, and how to read and write it. `numbers` and `words` are views of it."""
 
@@ -84,7 +88,7 @@ class Pulse:
 
     @classmethod
     def opened(cls, path: str, *, write: bool = False) -> Pulse:
-        """Return that of another process. Raises OSError, and ValueError where it is of another layout."""
+        """Return that of another process. Raises OSError; ValueError for another layout; Withdrawn."""
         fd = os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC)
         try:
             return cls.of_descriptor(fd, write=write)
@@ -98,7 +102,10 @@ class Pulse:
         if os.fstat(fd).st_size != SIZE:
             raise ValueError("written by another version of watchdog_hook")
         pulse = cls(mmap.mmap(fd, SIZE, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ))
-        if pulse.words[MARK] != MAGIC:
+        mark = pulse.words[MARK]
+        if not mark:
+            raise Withdrawn("nobody is watched there any more")
+        if mark != MAGIC:
             raise ValueError("written by another version of watchdog_hook")
         return pulse
 
