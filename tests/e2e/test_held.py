@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from tests.integration.silence import lives, patiently
 from watchdog_hook.sentinel import pulse
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.e2e.conftest import Start
     from tests.fakes.kube_api import KubeApi
 
@@ -95,16 +99,19 @@ def bring_in(home: AirflowHome) -> None:
 
 
 def test_a_scheduler_whose_own_code_holds_the_interpreter_is_told_from_outside(
-    start: Start, api: KubeApi, template: Path, tmp_path: Path
+    start: Start, api: KubeApi, template: Path, request: pytest.FixtureRequest
 ):
+    # A short path: a socket of multiprocessing's is in it.
+    root = Path(tempfile.mkdtemp(prefix="e2e-"))
+    request.addfinalizer(lambda: shutil.rmtree(root, ignore_errors=True))
     settings = {
         "kubernetes_executor.config_file": api.kubeconfig,
-        "core.dags_folder": tmp_path / "home" / "dags",
-        "core.plugins_folder": tmp_path / "home" / "plugins",
+        "core.dags_folder": root / "home" / "dags",
+        "core.plugins_folder": root / "home" / "plugins",
         "watchdog_hook.poll_interval": 0.2,
         "watchdog_hook.backstop_after": BACKSTOP_AFTER,
     }
-    home = AirflowHome(tmp_path / "home", settings, template=template)
+    home = AirflowHome(root / "home", settings, template=template)
     try:
         bring_in(home)
         scheduler = start(home=home)
