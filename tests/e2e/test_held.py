@@ -11,12 +11,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.e2e.airflow_home import AirflowHome
 from tests.integration.silence import lives, patiently
 from watchdog_hook.sentinel import pulse
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
 
     from tests.e2e.conftest import Start
     from tests.fakes.kube_api import KubeApi
@@ -98,12 +100,17 @@ def bring_in(home: AirflowHome) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """Give a folder of a short path: a socket of multiprocessing's is in it."""
+    folder = Path(tempfile.mkdtemp(prefix="e2e-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def test_a_scheduler_whose_own_code_holds_the_interpreter_is_told_from_outside(
-    start: Start, api: KubeApi, template: Path, request: pytest.FixtureRequest
+    root: Path, start: Start, api: KubeApi, template: Path
 ):
-    # A short path: a socket of multiprocessing's is in it.
-    root = Path(tempfile.mkdtemp(prefix="e2e-"))
-    request.addfinalizer(lambda: shutil.rmtree(root, ignore_errors=True))
     settings = {
         "kubernetes_executor.config_file": api.kubeconfig,
         "core.dags_folder": root / "home" / "dags",
