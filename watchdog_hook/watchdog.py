@@ -331,10 +331,11 @@ class Watchdog:
         now, beat_at = self._now(), self._beat_at
         self._tick(now)
         self.fail.run("backstop", self._arm_backstop, now)
+        leaving = self._leaving  # before the notes: what the loop had to say of it is among them
         # First what the loop did: its notes are older than what is judged now.
         self.fail.run("notes", self._say_notes, now)
-        if self._leaving is not None:
-            self._end_process(self._state.silence(now), self._leaving)
+        if leaving is not None:
+            self._end_process(self._state.silence(now), leaving)
         self.fail.run("told", self._hear)
         self._beating = beat_at != self._state.beat_at
         if self._beating:

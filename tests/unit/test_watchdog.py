@@ -505,6 +505,23 @@ def test_a_loop_that_wants_out_is_ended_by_the_next_look_after_what_it_said():
     assert "exit_code=75" in scene.text("terminate")
 
 
+def test_a_loop_that_wants_out_in_the_middle_of_a_look_has_its_say_first(monkeypatch):
+    scene = Scene().beat()
+    say = scene.dog._say_notes
+
+    def said_and_then(now: float) -> None:
+        say(now)
+        if scene.dog._leaving is None:
+            scene.dog.note("fenced", job_id=7)
+            scene.dog._leaving = "fenced"
+
+    monkeypatch.setattr(scene.dog, "_say_notes", said_and_then)
+    with pytest.raises(Ended):
+        scene.look(2)
+
+    assert scene.actions.done == ["fenced", "stderr", "terminate", "terminated"]
+
+
 def test_a_loop_that_wants_out_does_not_go_on_when_no_look_comes():
     scene = Scene().beat()
     with pytest.raises(Ended):
