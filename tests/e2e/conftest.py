@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.airflow_home import HOOK, AirflowHome, make_template
 from tests.e2e.database import OnPostgres
+from tests.e2e.in_process import Bench, Started
 from tests.e2e.scheduler import COMMAND, Scheduler
 from tests.fakes.kube_api import KubeApi
 
@@ -127,3 +128,39 @@ def start(api: KubeApi, template: Path, request: pytest.FixtureRequest) -> Itera
         home.close()
     if "E2E_KEEP" not in os.environ:
         shutil.rmtree(root, ignore_errors=True)
+
+
+# --- an executor in this very process: see in_process.py ------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bench_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have Airflow, once imported, keep its files in a folder of ours."""
+    folder = tmp_path_factory.mktemp("airflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_HOME", str(folder))
+        patch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+
+
+@pytest.fixture
+def start_bench(
+    bench_home: None, api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Started]:
+    """Return a function that starts an executor with these settings. It ends with the test."""
+    benches: list[Bench] = []
+
+    def start_one(settings: dict[str, object] | None = None) -> Bench:
+        benches.append(Bench(api, tmp_path, monkeypatch, settings or {}))
+        return benches[-1]
+
+    yield start_one
+    for bench in benches:
+        bench.close()
+
+
+@pytest.fixture
+def bench(start_bench: Started) -> Bench:
+    """Return a started executor with the settings of most tests."""
+    return start_bench()

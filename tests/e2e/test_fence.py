@@ -2,50 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from typing import TYPE_CHECKING
-
 import pytest
 
 from tests.e2e.in_process import Bench, Started, key
-from tests.fakes.kube_api import KubeApi
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(60)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Have Airflow, once imported, keep its files in a folder of ours."""
-    folder = tmp_path_factory.mktemp("airflow")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW_HOME", str(folder))
-        patch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
-        patch.setattr(tempfile, "tempdir", str(folder))
-        yield
-
-
-@pytest.fixture
-def start(api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
-    """Return a function that starts an executor with these settings. It ends with the test."""
-    benches: list[Bench] = []
-
-    def start_one(settings: dict[str, object] | None = None) -> Bench:
-        benches.append(Bench(api, tmp_path, monkeypatch, settings or {}))
-        return benches[-1]
-
-    yield start_one
-    for bench in benches:
-        bench.close()
-
-
-@pytest.fixture
-def bench(start: Started) -> Bench:
-    """Return a started executor with the settings of most tests."""
-    return start()
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.timeout(60),
+    pytest.mark.usefixtures("bench_home"),
+]
 
 
 def away(bench: Bench, seconds: float = 360) -> None:
@@ -124,9 +89,9 @@ def test_a_creation_without_an_answer_is_dropped_as_well(bench: Bench) -> None:
 
 
 def test_a_batch_that_is_created_at_once_is_dropped_as_a_whole(
-    start: Started, monkeypatch: pytest.MonkeyPatch
+    start_bench: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = start({"kubernetes_executor.async_pod_creation": True})
+    bench = start_bench({"kubernetes_executor.async_pod_creation": True})
     if not hasattr(bench.executor, "_create_pods_concurrently"):
         pytest.skip("this provider has no asyncio pod creation; it came with 10.21")
     bench.queue("a", "b", "c")

@@ -113,6 +113,18 @@ class Pair:
             "the runs to succeed",
         )
 
+    def overtaken(self, settings: dict[str, object]) -> tuple[Scheduler, Scheduler]:
+        """Return a scheduler that froze with tasks in its queue, and the one that took these over."""
+        frozen = self.start_frozen({**QUICK, **FROZEN, **HASTY, **settings})
+        self.release()
+        self.wait_for_pods(frozen, timeout=120)
+        trap = self.freeze()
+        self.release(3)
+        trap.wait()
+        other = self.start_other({**QUICK, **HASTY})
+        self.wait_for_pods(other, timeout=120)
+        return frozen, other
+
 
 @pytest.fixture
 def pair(postgres: OnPostgres, api: KubeApi, start: Start) -> Iterator[Pair]:
@@ -123,15 +135,7 @@ def pair(postgres: OnPostgres, api: KubeApi, start: Start) -> Iterator[Pair]:
 
 
 def test_what_another_scheduler_has_taken_over_is_dropped_and_gets_one_pod(pair: Pair):
-    frozen = pair.start_frozen({**QUICK, **FROZEN, **HASTY})
-    pair.release()
-    pair.wait_for_pods(frozen, timeout=120)
-    trap = pair.freeze()
-    pair.release(3)
-    trap.wait()
-
-    other = pair.start_other({**QUICK, **HASTY})
-    pair.wait_for_pods(other, timeout=120)
+    frozen, other = pair.overtaken({})
     mark = frozen.mark()
     pair.silent.clear()
     fenced = frozen.wait_event("fenced", since=mark)
@@ -191,15 +195,7 @@ def test_a_scheduler_that_was_stopped_is_told_in_the_middle_of_its_batch(pair: P
 
 
 def test_with_exit_when_fenced_the_process_leaves_with_75(pair: Pair):
-    frozen = pair.start_frozen({**QUICK, **FROZEN, **HASTY, "watchdog_hook.exit_when_fenced": True})
-    pair.release()
-    pair.wait_for_pods(frozen, timeout=120)
-    trap = pair.freeze()
-    pair.release(3)
-    trap.wait()
-
-    other = pair.start_other({**QUICK, **HASTY})
-    pair.wait_for_pods(other, timeout=120)
+    frozen, other = pair.overtaken({"watchdog_hook.exit_when_fenced": True})
     pair.silent.clear()
 
     assert frozen.wait(60) == 75
@@ -215,15 +211,7 @@ def test_with_exit_when_fenced_the_process_leaves_with_75(pair: Pair):
     PROVIDER < (10, 21), reason="this provider ends the scheduler when a call breaks"
 )
 def test_observing_only_it_is_said_and_tasks_get_a_second_pod(pair: Pair):
-    frozen = pair.start_frozen({**QUICK, **FROZEN, **HASTY, "watchdog_hook.interrupt": "off"})
-    pair.release()
-    pair.wait_for_pods(frozen, timeout=120)
-    trap = pair.freeze()
-    pair.release(3)
-    trap.wait()
-
-    other = pair.start_other({**QUICK, **HASTY})
-    pair.wait_for_pods(other, timeout=120)
+    frozen, _ = pair.overtaken({"watchdog_hook.interrupt": "off"})
     mark = frozen.mark()
     pair.silent.clear()
     fenced = frozen.wait_event("fenced", since=mark)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from urllib3.exceptions import ProtocolError
@@ -12,44 +11,13 @@ from urllib3.exceptions import ProtocolError
 from tests.e2e.in_process import NAMESPACE, Bench, Started, orphan, task_instance
 from tests.fakes.kube_api import Fault, KubeApi
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(60)]
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.timeout(60),
+    pytest.mark.usefixtures("bench_home"),
+]
 
 REFUSALS = {403: "exceeded quota: pods", 429: "slow down", 500: "oops", 503: "soon", 401: "who?"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Have Airflow, once imported, keep its files in a folder of ours."""
-    folder = tmp_path_factory.mktemp("airflow")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW_HOME", str(folder))
-        patch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
-        patch.setattr(tempfile, "tempdir", str(folder))
-        yield
-
-
-@pytest.fixture
-def start(api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
-    """Return a function that starts an executor with these settings. It ends with the test."""
-    benches: list[Bench] = []
-
-    def start_one(settings: dict[str, object] | None = None) -> Bench:
-        benches.append(Bench(api, tmp_path, monkeypatch, settings or {}))
-        return benches[-1]
-
-    yield start_one
-    for bench in benches:
-        bench.close()
-
-
-@pytest.fixture
-def bench(start: Started) -> Bench:
-    """Return a started executor with the settings of most tests."""
-    return start()
 
 
 def needs(bench: Bench, name: str, since: str) -> None:
@@ -194,8 +162,8 @@ def test_a_database_without_an_answer_costs_no_job(
     assert bench.waiting == []
 
 
-def test_a_batch_in_one_event_loop_keeps_names_as_well(start: Started, api: KubeApi) -> None:
-    bench = start({"kubernetes_executor.async_pod_creation": True})
+def test_a_batch_in_one_event_loop_keeps_names_as_well(start_bench: Started, api: KubeApi) -> None:
+    bench = start_bench({"kubernetes_executor.async_pod_creation": True})
     needs(bench, "run_next_batch", "10.23")
     bench.break_off(applied=True, times=1)
     api.set_fault(Fault.STATUS, on="create", times=1, status=429, message="slow down")
@@ -268,8 +236,8 @@ def test_a_name_that_another_pod_has_is_given_up(bench: Bench, api: KubeApi) -> 
     assert bench.state() == "queued"
 
 
-def test_a_pod_on_its_way_out_is_waited_for(start: Started, api: KubeApi) -> None:
-    bench = start({"watchdog_hook.requeue_limit": 1})
+def test_a_pod_on_its_way_out_is_waited_for(start_bench: Started, api: KubeApi) -> None:
+    bench = start_bench({"watchdog_hook.requeue_limit": 1})
     bench.break_off(applied=True, times=1)
     bench.queue("t")
     bench.turn()
@@ -361,8 +329,8 @@ def test_a_job_whose_creation_never_gets_an_answer_lets_the_others_pass(
     assert bench.waiting == ["bad"]
 
 
-def test_a_task_fails_for_want_of_answers_only_if_others_got_some(start: Started) -> None:
-    bench = start({"watchdog_hook.requeue_limit": 2})
+def test_a_task_fails_for_want_of_answers_only_if_others_got_some(start_bench: Started) -> None:
+    bench = start_bench({"watchdog_hook.requeue_limit": 2})
     broken = bench.break_off(applied=False)
     bench.queue("t")
     bench.turn(6)
@@ -536,9 +504,9 @@ def test_a_revocation_that_did_not_get_through_forgets_nothing(
 
 
 def test_stuck_tasks_are_not_looked_for_while_the_server_is_left_alone(
-    start: Started, api: KubeApi
+    start_bench: Started, api: KubeApi
 ) -> None:
-    bench = start({"watchdog_hook.breaker_after": 1})
+    bench = start_bench({"watchdog_hook.breaker_after": 1})
     bench.runner._handle_tasks_stuck_in_queued()
     bench.break_off(applied=False, times=1)
     bench.queue("t")
@@ -555,8 +523,10 @@ def test_stuck_tasks_are_not_looked_for_while_the_server_is_left_alone(
 # --- the breaker ---------------------------------------------------------------------------------
 
 
-def test_a_breaker_opens_and_closes_without_losing_a_job(start: Started, api: KubeApi) -> None:
-    bench = start({"watchdog_hook.breaker_after": 2, "watchdog_hook.breaker_open_for": 0.2})
+def test_a_breaker_opens_and_closes_without_losing_a_job(
+    start_bench: Started, api: KubeApi
+) -> None:
+    bench = start_bench({"watchdog_hook.breaker_after": 2, "watchdog_hook.breaker_open_for": 0.2})
     asked = api.set_fault(Fault.STATUS, on="version", times=1, status=401)
     broken = bench.break_off(applied=False)
     bench.queue("a", "b", "c")
@@ -579,8 +549,8 @@ def test_a_breaker_opens_and_closes_without_losing_a_job(start: Started, api: Ku
     assert not any(bench.state(task) == "failed" for task in "abc")
 
 
-def test_nothing_is_created_while_the_breaker_is_open(start: Started) -> None:
-    bench = start({"watchdog_hook.breaker_after": 1})
+def test_nothing_is_created_while_the_breaker_is_open(start_bench: Started) -> None:
+    bench = start_bench({"watchdog_hook.breaker_after": 1})
     bench.break_off(applied=False, times=1)
     bench.queue("a", "b", "c")
 
@@ -603,8 +573,10 @@ def on_trial(bench: Bench, api: KubeApi) -> None:
 TRIAL = {"watchdog_hook.breaker_after": 1, "watchdog_hook.breaker_open_for": 0.1}
 
 
-def test_a_trial_that_breaks_off_opens_the_breaker_again(start: Started, api: KubeApi) -> None:
-    bench = start({**TRIAL, "watchdog_hook.breaker_open_for": 20})
+def test_a_trial_that_breaks_off_opens_the_breaker_again(
+    start_bench: Started, api: KubeApi
+) -> None:
+    bench = start_bench({**TRIAL, "watchdog_hook.breaker_open_for": 20})
     bench.server.failed()
     bench.server._probed = True
     bench.break_off(applied=False, times=1)
@@ -618,11 +590,11 @@ def test_a_trial_that_breaks_off_opens_the_breaker_again(start: Started, api: Ku
 
 
 def test_a_trial_that_nobody_makes_use_of_ends_well(
-    start: Started, api: KubeApi, monkeypatch: pytest.MonkeyPatch
+    start_bench: Started, api: KubeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from watchdog_hook.core import breaker
 
-    bench = start(TRIAL)
+    bench = start_bench(TRIAL)
     on_trial(bench, api)
     assert bench.server.breaker.gate is breaker.Gate.TRIAL
     assert bench.server.breaker.limit == breaker.TRIAL_LIMIT
@@ -634,8 +606,8 @@ def test_a_trial_that_nobody_makes_use_of_ends_well(
     assert bench.server.breaker.limit is None
 
 
-def test_a_trial_sends_one_job_of_a_batch(start: Started, api: KubeApi) -> None:
-    bench = start({**TRIAL, "kubernetes_executor.async_pod_creation": True})
+def test_a_trial_sends_one_job_of_a_batch(start_bench: Started, api: KubeApi) -> None:
+    bench = start_bench({**TRIAL, "kubernetes_executor.async_pod_creation": True})
     needs(bench, "run_next_batch", "10.23")
     on_trial(bench, api)
     bench.queue("a", "b", "c")

@@ -79,7 +79,7 @@ def record(name: str, to: Path) -> bool:
             sample["frames"] = sample["frames"][:1]
             sample.get("kernel", {}).pop("wait", None)
         text = as_text(plain)
-    for mark in (socket.gethostname(), str(ROOT), "/tmp/", "/root/", "/home/"):
+    for mark in (socket.gethostname(), str(ROOT), f"{tempfile.gettempdir()}/", f"{Path.home()}/"):
         if mark in text:
             at = text.index(mark)
             print(f"{name}: {mark} in …{text[max(0, at - 80) : at + 80]}…")
