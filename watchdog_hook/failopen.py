@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -54,11 +53,3 @@ def _log(text: str) -> None:
     import logging
 
     logging.getLogger("watchdog_hook").error(text)
-
-
-def complain(text: str) -> None:
-    """Write to standard error, for the time before logging is configured. Never raises."""
-    try:
-        os.write(2, (text.rstrip("\n") + "\n").encode("utf-8", "replace"))
-    except OSError:
-        pass

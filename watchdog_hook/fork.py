@@ -43,8 +43,8 @@ def _wait() -> None:
 
 def _go_on() -> None:
     for dog in list(_watched):
-        dog.outside.after_fork()
         dog.forking = False
+        dog.outside.after_fork()
 
 
 def _forget() -> None:

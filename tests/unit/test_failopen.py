@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 
 import pytest
 
 from watchdog_hook.core.model import StuckCallTimeout
-from watchdog_hook.failopen import FailOpen, complain
+from watchdog_hook.failopen import FailOpen
 
 
 def broken(*_: object) -> None:
@@ -86,17 +85,3 @@ def test_without_a_mouth_of_its_own_it_speaks_through_the_log(caplog):
 
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("watchdog_hook", logging.ERROR)
-
-
-def test_a_complaint_goes_to_standard_error_as_a_line(capfd):
-    complain("a bad setting\n")
-
-    assert capfd.readouterr().err == "a bad setting\n"
-
-
-def test_a_complaint_to_nobody_does_no_harm(monkeypatch):
-    def closed(*_: object) -> int:
-        raise OSError(9, "Bad file descriptor")
-
-    monkeypatch.setattr(os, "write", closed)
-    complain("nobody hears this")

@@ -16,7 +16,6 @@ from watchdog_hook.evidence import (
     limits,
     locks,
     process,
-    sockets,
     stacks,
     tasks,
     threads,
@@ -59,10 +58,6 @@ class Evidence:
     def thread(self, ident: int, native_id: int | None = None) -> ThreadReading | None:
         """Read where a thread stands, and which socket it waits on."""
         return threads.read_thread(ident, native_id, self._missed)
-
-    def received_ago(self, fd: int) -> float | None:
-        """Return the seconds since the last byte came in on a TCP connection."""
-        return sockets.received_ago(fd)
 
     def debugger(self) -> bool:
         """Say whether a debugger holds, traces or stops this process."""

@@ -22,12 +22,6 @@ _KINDS = {int(socket.AF_UNIX): "unix", int(getattr(socket, "AF_NETLINK", 16)): "
 _INTERNET_KINDS = {socket.IPPROTO_TCP: "tcp", _MPTCP: "tcp", socket.IPPROTO_UDP: "udp"}
 
 
-def is_socket(fd: int) -> bool:
-    """Say whether a descriptor is a socket."""
-    with _borrowed(fd) as sock:
-        return sock is not None
-
-
 def is_stream(fd: int) -> bool:
     """Say whether a descriptor is a stream socket (TCP or Unix); False for anything else."""
     with _borrowed(fd) as sock:
