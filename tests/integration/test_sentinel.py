@@ -64,9 +64,10 @@ def test_a_held_interpreter_is_told_with_the_loops_stack(tmp_path, kind, sentenc
         assert data["threads"][0]["native_id"] == victim.pid
         assert kind in [frame["function"] for frame in data["threads"][0]["frames"]]
         text = (folder / "faulthandler.txt").read_text()
-        # The loop's thread by itself; then all, of which faulthandler takes the hundred newest.
+        # The loop's thread by itself; then all, of which faulthandler takes the hundred newest. One that the
+        # watchdog has sent on an errand may stand among them.
         assert text.startswith("Stack (most recent call first)")
-        assert text.count("hread 0x") == min(threads + 1, 100)
+        assert min(threads + 1, 100) <= text.count("hread 0x") <= min(threads + 3, 100)
 
 
 def test_the_incident_of_the_sentinel_is_one_that_the_command_line_shows(tmp_path):
