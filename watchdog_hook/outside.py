@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from watchdog_hook.actions.backstop import Backstop, is_taken
 from watchdog_hook.actions.record import host_in_ids, incident_directory
 from watchdog_hook.core.text import SENTENCE, clean
+from watchdog_hook.sentinel import proc, start
 from watchdog_hook.sentinel import pulse as places
-from watchdog_hook.sentinel import start
 from watchdog_hook.sentinel.pulse import Pulse
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ class Outside:
                 return False
         with contextlib.suppress(OSError):
             os.kill(self._sentinel, 0)
-            return True
+            # A zombie takes signals too, and stays one in a container whose first process buries nobody.
+            return proc.stat(f"/proc/{self._sentinel}/stat")[:1] not in (["Z"], ["X"])
         return False
 
     def runs_as(self, watchdog: int) -> None:

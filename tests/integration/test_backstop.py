@@ -276,10 +276,21 @@ def test_without_a_sentinel_the_timer_writes_to_standard_error(tmp_path, setting
     assert ("part=sentinel" in errors) is bool(missing)
 
 
-def test_a_sentinel_that_was_killed_is_missed_once(tmp_path):
+UNBURIED = """
+        import ctypes
+        PR_SET_CHILD_SUBREAPER = 36
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        if child := os.fork():
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """
+
+
+@pytest.mark.parametrize("first_process", ["", UNBURIED])
+def test_a_sentinel_that_was_killed_is_missed_once(tmp_path, first_process):
     said, errors = run(
         tmp_path,
-        """
+        f"""
+        {first_process}
         with dog(poll_interval=0.01, sentinel=True) as one:
             words = one.outside.pulse.words
             while not words[pulse.SENTINEL]:
@@ -287,6 +298,8 @@ def test_a_sentinel_that_was_killed_is_missed_once(tmp_path):
             looks(one)
             os.kill(words[pulse.SENTINEL], signal.SIGKILL)
             before = timers()
+            while not timers():
+                looks(one)
             looks(one, 80)
             after = timers()
         say(before=before, after=after)
