@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from watchdog_hook.core.rules import (
     broker,
+    children,
     database,
     event_loop,
     executors,
+    files,
     kubernetes,
+    locks,
     loop,
     resources,
     unbounded,
-    waits,
     wide,
 )
 from watchdog_hook.core.rules.rule import Rule as Rule
@@ -26,6 +28,8 @@ RULES: tuple[Rule, ...] = (
     *kubernetes.RULES,
     *database.RULES,
     *broker.RULES,
-    *waits.RULES,
+    *locks.RULES,
+    *children.RULES,
+    *files.RULES,
     *wide.RULES,
 )
