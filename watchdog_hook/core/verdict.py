@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from watchdog_hook.core.model import NO_STALL
 from watchdog_hook.core.text import SENTENCE, WIDTH, clean, log_line, utc
 
 if TYPE_CHECKING:
     from watchdog_hook.core.model import Incident
 
-_BEGAN = {"no-progress": "Since", "no-stall": "Last beat"}
+_BEGAN = {"no-progress": "Since", NO_STALL: "Last beat"}
 
 
 def first_line(incident: Incident, event: str, **more: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from watchdog_hook.core.model import NO_STALL
 from watchdog_hook.core.rules.rule import WHOLE, Rule, caller, span
 from watchdog_hook.core.signs import Case, both, neither
 
@@ -54,7 +55,7 @@ def _ends(case: Case) -> str:
 
 RULES = (
     Rule(
-        "no-stall",
+        NO_STALL,
         both(_asked, neither(_is_over)),
         _no_stall,
         "Nothing has to be done: this dump was asked for, by `watchdog-hook dump`.",
