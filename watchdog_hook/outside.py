@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from watchdog_hook.actions.backstop import Backstop, is_taken
-from watchdog_hook.actions.record import host_in_ids, incident_directory
+from watchdog_hook.actions.directory import host_in_ids, incident_directory
 from watchdog_hook.core.text import SENTENCE, clean
 from watchdog_hook.sentinel import proc, start
 from watchdog_hook.sentinel import pulse as places

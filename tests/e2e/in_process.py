@@ -111,8 +111,7 @@ class Bench:
             AirflowKubernetesScheduler,
         )
 
-        from watchdog_hook.integrations.airflow import fence, scheduler
-        from watchdog_hook.integrations.airflow import recovery as ours
+        from watchdog_hook.integrations.airflow import admission, fence, scheduler
 
         monkeypatch.setattr(AirflowKubernetesScheduler, "_make_kube_watchers", lambda _: {})
         kind: Any = of_provider.KubernetesExecutor
@@ -120,16 +119,16 @@ class Bench:
             monkeypatch.setattr(kind, "clear_not_launched_queued_tasks", lambda _: None)
 
         self.api = api
-        self.standing = ours.Standing
+        self.standing = admission.Standing
         self.stands: dict[str, Any] = {}  # what the database says of a task; OURS where nothing
         self.asked: list[str] = []  # the tasks it was asked for
 
         def standing(key: Any, job_id: Any) -> Any:
             assert job_id == JOB_ID
             self.asked.append(key.task_id)
-            return self.stands.get(key.task_id, ours.Standing.OURS)
+            return self.stands.get(key.task_id, admission.Standing.OURS)
 
-        monkeypatch.setattr(ours, "standing", standing)
+        monkeypatch.setattr(admission, "standing", standing)
         self.row = Row(JOB_ID)
         self.held: set[str] = set()  # tasks that the database says are this scheduler's
         self.away = 0.0  # seconds without a heartbeat, besides those of the test itself
@@ -225,7 +224,7 @@ class Bench:
         """The tasks whose jobs wait: those in the queue, and those that join it at the next turn."""
         from watchdog_hook.integrations.airflow.jobs import key_of
 
-        jobs = [*self.executor.task_queue.queue, *(job for job, _ in self.recovery._held)]
+        jobs = [*self.executor.task_queue.queue, *(job for job, _ in self.recovery.queue.held)]
         keys: list[Any] = [key_of(job) for job in jobs]
         return [one.task_id for one in keys]
 

@@ -53,7 +53,7 @@ ENTRIES = [
     "integrations.airflow.job_row:JobRow.__init__",
     "integrations.airflow.recovery:Recovery.__init__",
     "integrations.airflow.recovery:Recovery.run_next",
-    "integrations.airflow.recovery:Recovery.may_start",
+    "integrations.airflow.admission:Admission.may_start",
     "integrations.airflow.recovery:Recovery.before_heartbeat",
     "integrations.airflow.jobs:Jobs.put",
     "integrations.kubernetes:ApiCalls.request",

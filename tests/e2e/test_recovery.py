@@ -152,7 +152,7 @@ def test_a_database_without_an_answer_costs_no_job(
     bench.queue("t")
     bench.turn()
     with monkeypatch.context() as patch:
-        patch.setattr("watchdog_hook.integrations.airflow.recovery.standing", broken)
+        patch.setattr("watchdog_hook.integrations.airflow.admission.standing", broken)
         bench.turn(2)
     assert bench.waiting == ["t"]
     assert len(bench.requests("create")) == 1

@@ -406,7 +406,8 @@ class TestSilence:
         at.send(b"an event\n")
         at.until(lambda watcher: reads(watcher) and watcher.heard == 1)
         recovery = SimpleNamespace(
-            events={}, made={where: (at.clock.now() + asked, at.clock.now() + 1)}
+            events={},
+            creation=SimpleNamespace(made={where: (at.clock.now() + asked, at.clock.now() + 1)}),
         )
         at.dog.host.kubernetes = SimpleNamespace(of={scheduler: recovery}.get)
 

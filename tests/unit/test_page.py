@@ -20,6 +20,7 @@ import pytest
 from tests.browser.incidents import early, everything, stack, with_text, write
 from watchdog_hook.cli import flame, main, page, store, timeline, wording
 from watchdog_hook.core import report
+from watchdog_hook.core.diagnosis import diagnose
 from watchdog_hook.core.model import CallRecord, Deed, Incident, Sample, Snapshot, ThreadStack
 from watchdog_hook.core.observed import Iteration, Observed
 
@@ -227,6 +228,31 @@ def test_of_an_early_incident_sections_without_evidence_are_left_out_and_named(t
     ) in shown
     assert "end not seen" in shown
     assert "threads like this" not in shown
+
+
+def test_the_page_of_a_dump_that_was_asked_for_while_the_loop_turned_speaks_of_no_stall(tmp_path):
+    whole = everything()
+    finding = diagnose(whole.snapshot, silence=0.2, phase=whole.phase, how="asked")
+    asked = whole.evolve(
+        finding=finding,
+        silence_s=0.2,
+        first_dump=whole.began + 0.2,
+        ended=whole.began + 0.2,
+        actions=(Deed(0.2, "dump", None, "asked for by watchdog-hook dump"),),
+    )
+    alone = early().evolve(finding=finding, silence_s=0.2)
+
+    assert finding.id == "no-stall"
+    for number, incident in enumerate((asked, alone)):
+        read = Page(html_of(tmp_path / str(number), incident))
+        labels = [each.get("aria-label") or "" for _, each in read.elements]
+        texts = [text for tag, text in read.texts if tag not in ("style", "script", "title", "pre")]
+        said = " ".join(" ".join([*texts, *labels]).split()).replace("no-stall", "")
+        assert not re.search(r"stall|of silence|silent (in all|for)", said, re.IGNORECASE)
+        assert "healthy samples" not in said  # where a stall leaves them
+        assert "The dump that was asked for" in said
+        assert "Since the last beat 0.2 s" in said
+    assert "in this dump" in html_of(tmp_path / "again", asked)
 
 
 def test_the_stalled_thread_stands_open_and_alone_before_the_folded_ones(tmp_path):

@@ -476,8 +476,8 @@ class TestTheExecutorsOwnObjects:
     def test_a_creation_goes_through_when_ours_is_broken(self, executor, fail, said, monkeypatch):
         dog, calls, _ = guarded_calls(fail)
         recovery = Recovery(dog, calls, executor)
-        recovery.creating = "key"
-        monkeypatch.setattr(recovery, "_create", mistaken)
+        recovery.creation.key = "key"
+        monkeypatch.setattr(recovery.creation, "_create", mistaken)
         body = {"metadata": {"name": "pod"}}
         for _ in range(2):
             answer = executor.kube_client.create_namespaced_pod(body=body, namespace="default")

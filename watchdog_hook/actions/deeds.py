@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from watchdog_hook.actions.directory import incident_directory
 from watchdog_hook.actions.interrupt import Interrupter
 from watchdog_hook.actions.message import TerminationMessage
 from watchdog_hook.actions.meter import Meter
-from watchdog_hook.actions.record import Recorder, incident_directory
+from watchdog_hook.actions.record import Recorder
 from watchdog_hook.actions.terminate import terminate
 from watchdog_hook.actions.unfinished import Unfinished
 from watchdog_hook.actions.voice import Voice

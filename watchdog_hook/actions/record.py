@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import itertools
 import os
-import re
-import shutil
-import socket
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from watchdog_hook.actions import files
+from watchdog_hook.actions.directory import host_in_ids, ids_of, newest, prune
 from watchdog_hook.core import report, speedscope
 from watchdog_hook.errand import Errands
 
@@ -24,9 +21,6 @@ if TYPE_CHECKING:
 DISK_PATIENCE = (
     10.0  # seconds for all files of a dump; a disk may hang, and nobody may hang with it
 )
-ENTRIES_READ = 10_000  # of the directory: it may be shared by many hosts
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 # Ids of this process, for a process may have two watchdogs.
@@ -54,7 +48,7 @@ class Recorder:
         self._max_bytes = max_mb * 1_000_000
         self._host = host_in_ids(host)
         self._mask = mask or str
-        self._mine = re.compile(rf"\d{{8}}T\d{{6}}Z-{re.escape(self._host)}-\d+-\d+")
+        self._mine = ids_of(self._host)
         self._errands = Errands("watchdog-hook-disk", DISK_PATIENCE)
         self._count = 0
         self._open: set[str] = set()
@@ -128,11 +122,11 @@ class Recorder:
         self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = self.path(incident.id)
         folder.mkdir(mode=0o700)
-        with opened(folder) as fd:
+        with files.opened(folder) as fd:
             written = [
-                self._attempt_file(fd, "dump.txt", lambda file: _put(file, [text, "\n"])),
+                self._attempt_file(fd, "dump.txt", lambda file: files.put(file, [text, "\n"])),
                 self._attempt_file(
-                    fd, "incident.json", lambda file: _put(file, self._json(incident))
+                    fd, "incident.json", lambda file: files.put(file, self._json(incident))
                 ),
                 self._attempt_file(fd, "faulthandler.txt", _dump_by_faulthandler),
                 *self._flame_graph(fd, incident),
@@ -141,27 +135,21 @@ class Recorder:
             done.append(folder)
         else:
             folder.rmdir()
-        self._prune()
+        prune(self._dir, self._mine, self._open, self._retention, self._max_bytes)
 
     def _update(self, incident: Incident, delta: str) -> None:
-        with opened(self.path(incident.id)) as fd:
+        with files.opened(self.path(incident.id)) as fd:
             if delta:
-                self._attempt(lambda: _append(fd, "dump.txt", delta))
+                self._attempt(lambda: files.append(fd, "dump.txt", delta))
             self._replace_json(fd, self._json(incident))
 
     def of_this_host(self, most: int) -> list[str]:
         """Return the ids of this host's newest incidents, the newest first. May hang; raises OSError."""
-        with os.scandir(self._dir) as entries:
-            found = [
-                entry.name
-                for entry in itertools.islice(entries, ENTRIES_READ)
-                if self._mine.fullmatch(entry.name)
-            ]
-        return sorted(found, reverse=True)[:most]
+        return newest(self._dir, self._mine, most)
 
     def rewrite(self, incident_id: str, data: Mapping[str, Any]) -> None:
         """Put other content into an `incident.json`, masked already. May hang; raises OSError."""
-        with opened(self.path(incident_id)) as fd:
+        with files.opened(self.path(incident_id)) as fd:
             self._replace_json(fd, report.json_chunks(data))
 
     def _replace_json(self, folder: int, chunks: Iterable[str]) -> None:
@@ -169,20 +157,13 @@ class Recorder:
         temporary = ".incident.json.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=folder)
-        if self._attempt_file(folder, temporary, lambda file: _put(file, chunks)):
+        if self._attempt_file(folder, temporary, lambda file: files.put(file, chunks)):
             os.replace(temporary, "incident.json", src_dir_fd=folder, dst_dir_fd=folder)
 
     def _attempt_file(self, folder: int, name: str, fill: Callable[[int], None]) -> bool:
-        """Make a new file; what cannot be written whole is removed. The other files have their own chance."""
+        """Make a new file. What cannot be written is said; the other files have their own chance."""
         try:
-            file = os.open(name, _NEW, 0o600, dir_fd=folder)
-            try:
-                fill(file)
-            except BaseException:
-                os.unlink(name, dir_fd=folder)
-                raise
-            finally:
-                os.close(file)
+            files.make(folder, name, fill)
         except (OSError, ValueError) as error:
             self._failed(_why(error))
             return False
@@ -193,84 +174,10 @@ class Recorder:
         if not incident.snapshot.samples:
             return []
         pieces = (self._mask(piece) for piece in speedscope.chunks(incident))
-        return [self._attempt_file(folder, "speedscope.json", lambda file: _put(file, pieces))]
+        return [self._attempt_file(folder, "speedscope.json", lambda file: files.put(file, pieces))]
 
     def _json(self, incident: Incident) -> Iterable[str]:
         return (self._mask(chunk) for chunk in report.json_chunks(report.to_json(incident)))
-
-    def _prune(self) -> None:
-        """Remove this host's oldest incidents beyond number or size; never one that is still open."""
-        with os.scandir(self._dir) as entries:
-            kept = sorted(
-                (
-                    (entry.stat(follow_symlinks=False).st_mtime, entry.name)
-                    for entry in entries
-                    if self._mine.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
-                ),
-                key=lambda pair: (pair[1].partition("-")[0], pair[0]),
-            )
-        names = [name for _, name in kept]
-        sizes = {name: _size(self._dir / name) for name in names}
-        count, total = len(names), sum(sizes.values())
-        for name in names:
-            if count <= self._retention and total <= self._max_bytes:
-                break
-            if name not in self._open:
-                # Safe against links: rmtree opens each folder and removes what is in it by name.
-                shutil.rmtree(self._dir / name, ignore_errors=True)
-                count, total = count - 1, total - sizes[name]
-
-
-def host_in_ids(host: str | None = None) -> str:
-    """Return a host's name, or ours, as ids of incidents have it."""
-    return re.sub(r"[^A-Za-z0-9.-]", "_", host or socket.gethostname()) or "localhost"
-
-
-def incident_directory(chosen: str | None) -> str:
-    """Return where incidents are written: where it was chosen, or below the directory for temporary files."""
-    return chosen or os.path.join(tempfile.gettempdir(), "watchdog_hook")
-
-
-@contextlib.contextmanager
-def opened(folder: Path) -> Iterator[int]:
-    """Hold an incident's folder open, by descriptor: the name may lead elsewhere later. Raises OSError."""
-    fd = os.open(folder, _FOLDER)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _put(file: int, chunks: Iterable[str]) -> None:
-    """Write all of it, in pieces of some size."""
-    pending: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        pending.append(chunk.encode("utf-8", "replace"))
-        size += len(pending[-1])
-        if size >= 64 * 1024:
-            _write_all(file, b"".join(pending))
-            pending, size = [], 0
-    _write_all(file, b"".join(pending))
-
-
-def _write_all(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
-
-
-def _append(folder: int, name: str, text: str) -> None:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(name, flags, 0o600, dir_fd=folder)
-    try:
-        before = os.fstat(file).st_size
-        try:
-            _put(file, ["\n", text, "\n"])
-        except OSError:
-            os.ftruncate(file, before)
-            raise
-    finally:
-        os.close(file)
 
 
 def _dump_by_faulthandler(file: int) -> None:
@@ -281,17 +188,9 @@ def _dump_by_faulthandler(file: int) -> None:
         faulthandler.dump_traceback(file=memory, all_threads=True)
         os.lseek(memory, 0, os.SEEK_SET)
         while piece := os.read(memory, 64 * 1024):
-            _write_all(file, piece)
+            files.write_all(file, piece)
     finally:
         os.close(memory)
-
-
-def _size(folder: Path) -> int:
-    try:
-        with os.scandir(folder) as entries:
-            return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
-    except OSError:
-        return 0
 
 
 def _why(error: Exception) -> str:

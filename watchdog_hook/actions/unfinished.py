@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from watchdog_hook.actions.record import opened
+from watchdog_hook.actions.files import opened
 from watchdog_hook.core.model import PROCESS_ENDED
 from watchdog_hook.core.text import from_utc, utc
 from watchdog_hook.errand import Errands

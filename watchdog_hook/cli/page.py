@@ -184,7 +184,7 @@ def absent(incident: Incident) -> list[str]:
     """Return the names of the kinds of evidence that this incident has nothing of."""
     snapshot, observed = incident.snapshot, incident.snapshot.observed
     kinds = {
-        "samples of the stall": snapshot.samples,
+        f"samples {'of the stall' if incident.is_stall else 'before the dump'}": snapshot.samples,
         "samples of the healthy loop": observed.normal,
         "turns of the loop": observed.iterations,
         "Kubernetes calls": snapshot.in_flight or snapshot.recent,

@@ -81,7 +81,8 @@ def timeline(incident: Incident) -> Timeline:
     if start < -0.05:
         heading = f"the last {duration(-start)} before"
         panels.append(_panel(heading, start, 0.0, lanes, spans, moments))
-    panels.append(_panel(f"the silence, {duration(end)}", 0.0, end, lanes, spans, moments))
+    since = "the silence" if incident.is_stall else "since the last beat"
+    panels.append(_panel(f"{since}, {duration(end)}", 0.0, end, lanes, spans, moments))
     drawn = [lane for panel in panels for lane in panel.lanes]
     kinds = {bar.kind for lane in drawn for bar in lane.bars}
     kinds |= {mark.kind for lane in drawn for mark in lane.marks}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from watchdog_hook.core.model import CallRecord, Finding, Snapshot, ThreadReading
 from watchdog_hook.core.rules import RULES
-from watchdog_hook.core.rules.whole import busy_share
+from watchdog_hook.core.rules.resources import busy_share
 from watchdog_hook.core.signs import Case, attempt, foreign
 from watchdog_hook.core.text import frame_text
 from watchdog_hook.core.waits import wait_text

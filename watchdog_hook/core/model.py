@@ -218,6 +218,7 @@ class Finding:
 
 
 PROCESS_ENDED = "process ended"  # the deed of an incident that its process did not survive
+NO_STALL = "no-stall"  # the cause of a dump that was asked for while the loop turned
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +261,11 @@ class Incident:
     def process_ended(self) -> bool:
         """Whether its process ended before the loop came back; `ended` is then when it last wrote."""
         return any(deed.deed == PROCESS_ENDED for deed in self.actions)
+
+    @property
+    def is_stall(self) -> bool:
+        """Whether there was a stall at all; False for a dump that was asked for while the loop turned."""
+        return self.finding.id != NO_STALL
 
     def evolve(self, **changes: Any) -> Incident:
         """Return a copy with these fields changed."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from watchdog_hook.core.report import deeds, first_line
 from watchdog_hook.core.text import WIDTH, clean, utc
+from watchdog_hook.core.verdict import deeds, first_line
 
 if TYPE_CHECKING:
     from watchdog_hook.core.model import Incident

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from watchdog_hook.core.rules import broker, database, event_loop, kubernetes, waits, whole
+from watchdog_hook.core.rules import (
+    broker,
+    children,
+    database,
+    event_loop,
+    executors,
+    files,
+    kubernetes,
+    locks,
+    loop,
+    resources,
+    unbounded,
+    wide,
+)
 from watchdog_hook.core.rules.rule import Rule as Rule
 
 RULES: tuple[Rule, ...] = (
     *event_loop.RULES,
-    *whole.FIRST,
+    *loop.RULES,
+    *executors.RULES,
+    *resources.FIRST,
+    *unbounded.RULES,
+    *resources.REST,
     *kubernetes.RULES,
     *database.RULES,
     *broker.RULES,
-    *waits.RULES,
-    *whole.REST,
+    *locks.RULES,
+    *children.RULES,
+    *files.RULES,
+    *wide.RULES,
 )

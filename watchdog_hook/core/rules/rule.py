@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from watchdog_hook.core.observed import Tcp
+from watchdog_hook.core.owner import is_own
 from watchdog_hook.core.signs import Case, Sign, requests_connection
+from watchdog_hook.core.text import frame_text
 
 Words = Callable[[Case], str]
 
@@ -29,6 +31,12 @@ class Rule:
     raise_helps: bool = True
     rank: int = NARROW
     known: tuple[str, ...] = ()  # reports of the same: "apache/airflow#10636"
+
+
+def caller(case: Case) -> str:
+    """Name the first frame of Airflow's or the user's above the innermost one, which is a library's."""
+    own = next((frame for frame in case.frames if is_own(frame)), None)
+    return "" if own is None or own is case.frames[0] else f", called by {frame_text(own)}"
 
 
 def begun(case: Case) -> str:

@@ -27,6 +27,9 @@ class Batches:
         self._recovery = recovery
         self._executor = recovery.executor
         self._jobs = recovery.jobs
+        self._queue = recovery.queue
+        self._creation = recovery.creation
+        self._admission = recovery.admission
         self._server = recovery.server
         self._named: dict[Any, tuple[str, str, dict[str, Any]]] = {}  # what was asked for, by key
 
@@ -35,20 +38,20 @@ class Batches:
         jobs = list(args[0] if args else kwargs["next_jobs"])
         results: list[tuple[Any, Exception | None]] = []
         starting: list[Any] = []
-        if self._recovery.fenced(jobs):
+        if self._admission.fenced(jobs):
             return [(job, None) for job in jobs]
         last = {key_of(job): index for index, job in enumerate(jobs)}
         for index, job in enumerate(jobs):
             key = key_of(job)
             if last[key] != index:
-                self._recovery.drop(key, "a newer job of this task instance waits", forget=False)
+                self._queue.drop(key, "a newer job of this task instance waits", forget=False)
                 results.append((job, None))
             elif self._server.breaker.gate is Gate.TRIAL and starting:
-                self._recovery.queue(
+                self._queue.put_back(
                     job, key, ours=self._jobs.put_back(key)
                 )  # one tries, the others wait
                 results.append((job, None))
-            elif self._recovery.may_start(job, key):
+            elif self._admission.may_start(job, key):
                 starting.append(job)
             else:
                 results.append((job, None))
@@ -109,19 +112,19 @@ class Batches:
         if self._jobs.attempt(key) is None or status in INVALID or status is None:
             self._jobs.settled(key)
             return error
-        self._recovery.creating = key
+        self._creation.key = key
         try:
             if status != CONFLICT:
                 raise OutcomeUnknown(error, name, namespace, f"the server answered {status}")
-            if self._recovery.answer_to_conflict(error, name, namespace, metadata) is None:
+            if self._creation.answer_to_conflict(error, name, namespace, metadata) is None:
                 self._jobs.settled(key)
-                self._recovery.queue(job, key, ours=True)  # the next attempt takes a fresh name
+                self._queue.put_back(job, key, ours=True)  # the next attempt takes a fresh name
             else:
                 self._jobs.settled(key)
         except OutcomeUnknown as unknown:
             self._recovery.put_back_safely(job, key, unknown)
         finally:
-            self._recovery.creating = None
+            self._creation.key = None
         return None
 
 

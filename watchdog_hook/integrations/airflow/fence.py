@@ -140,7 +140,7 @@ class Fence:
             waiting += len(queued)
             queued.clear()
         for recovery in self.kubernetes.recoveries if self.kubernetes else ():
-            for job in recovery.take_all():
+            for job in recovery.queue.take_all():
                 waiting += 1
                 forget(recovery.executor, key_of(job))
             self._dog.fail.run("fence: slots", _free_slots, recovery.executor, self._row.job_id)

@@ -61,7 +61,7 @@ class AirflowHost(Host):
             return None  # that one has none
         queued = sum(len(getattr(executor, "queued_tasks", ())) for executor in self._executors)
         in_kubernetes = self.kubernetes.recoveries if self.kubernetes else ()
-        return queued + sum(recovery.waiting for recovery in in_kubernetes)
+        return queued + sum(recovery.queue.waiting for recovery in in_kubernetes)
 
     def executors(self) -> tuple[ExecutorFacts, ...]:
         """Return the executors in numbers: their own attributes, and what our recovery has counted."""
@@ -76,7 +76,7 @@ class AirflowHost(Host):
         )
         for recovery in self.kubernetes.recoveries if self.kubernetes else ():
             if recovery.executor is executor:
-                waiting, oldest = recovery.facts()
+                waiting, oldest = recovery.queue.facts()
                 facts = replace(facts, task_queue=waiting, oldest_s=oldest)
         watchers = self.watchers.of(executor) if self.watchers else ()
         return replace(facts, watchers=watchers)

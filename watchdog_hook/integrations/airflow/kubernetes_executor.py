@@ -70,7 +70,7 @@ class KubernetesExecutors:
         # From provider 10.21 and 10.23 on.
         for name in ("_create_pods_sequentially", "_create_pods_concurrently"):
             patches.wrap(Executor, name, self._on("create_pods"))
-        patches.wrap(Executor, "_discard_stale_pod_creation_task", self._on("discard"))
+        patches.wrap(Executor, "_discard_stale_pod_creation_task", self._on("admission.discard"))
         patches.wrap(Scheduler, "run_next_batch", self._on("batches.run_next"))
         patches.wrap(Scheduler, "_build_pod_request", self._build_pod_request)
 
@@ -88,7 +88,7 @@ class KubernetesExecutors:
         result = wrapped(*args, **kwargs)
         recovery = self._dog.fail.run("recovery", Recovery, self._dog, self._calls, instance)
         if recovery is not None:
-            recovery.fence = self.fence
+            recovery.admission.fence = self.fence
             self.recoveries = [old for old in self.recoveries if old.executor is not instance]
             self.recoveries.append(recovery)
         return result
@@ -114,7 +114,7 @@ class KubernetesExecutors:
     def _build_pod_request(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         pod = wrapped(*args, **kwargs)
         recovery = self.of(instance)
-        if recovery is None or recovery.creating is not None:
+        if recovery is None or recovery.creation.key is not None:
             return pod  # one at a time: the name is given at create_namespaced_pod
         job = args[0] if args else kwargs["next_job"]
         return self._dog.fail.run("name", recovery.batches.name_pod, job, pod) or pod

@@ -118,7 +118,7 @@ class Watchers:
             return watcher
         marks = kept.marks
         watcher = marks.added_to(watcher, dog.now, dog.paused_since(marks.sign_at))
-        made = dict(recovery.made) if recovery else {}
+        made = dict(recovery.creation.made) if recovery else {}
         asked_at, made_at = made.get(namespace, (0.0, 0.0))
         if namespace == ALL_NAMESPACES:
             asked_at, made_at = max(made.values(), default=(0.0, 0.0))

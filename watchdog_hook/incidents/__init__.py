@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from watchdog_hook.core import ladder, report
+from watchdog_hook.core import report
 from watchdog_hook.core.diagnosis import diagnose
 from watchdog_hook.core.model import (
     CallRecord,
@@ -19,8 +17,11 @@ from watchdog_hook.core.model import (
     Sample,
     Snapshot,
 )
-from watchdog_hook.core.observed import Observed
 from watchdog_hook.core.summary import summary
+from watchdog_hook.incidents.episode import NOTHING
+from watchdog_hook.incidents.episode import Episode as Episode
+from watchdog_hook.incidents.gathering import Gathering
+from watchdog_hook.incidents.plan import plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,30 +34,6 @@ if TYPE_CHECKING:
     from watchdog_hook.recorder import Recorder
 
 UNDIAGNOSED = Finding("unknown", "low", "No diagnosis was made; the stacks stand below.")
-NOTHING = Snapshot(())
-PLANS = {"turning": "nothing; the loop turns.", "asked": "nothing; this is no stall."}
-
-
-@dataclass
-class Episode:
-    """One incident while it lasts: a silence of the loop, or one stuck call of another thread."""
-
-    incident: Incident
-    path: str
-    thread: int
-    dumped: bool = False
-    dumped_at: float = 0.0  # seconds of silence at the last dump
-    dumped_stack: int = 0  # hash of the stack then
-    serial: int = 0  # of the call its thread was in then
-    snapshot: Snapshot = NOTHING  # of the last dump
-    since: tuple[float, float] | None = None  # processor seconds and monotonic time when it began
-    late_s: float | None = None  # the watchdog's worst lateness since
-    gil_s: float | None = (
-        None  # for how long it waited for the interpreter in that time, in seconds
-    )
-    of_loop: bool = False  # the loop's own: what is known of it has to outlive this process
-    ended_by: str | None = None  # as core.observed.Observed has it
-    last_words: tuple[str, dict[str, Any]] | None = None  # an event, and what else was said with it
 
 
 class Incidents:
@@ -80,7 +57,7 @@ class Incidents:
         self._actions = actions
         self._host = host
         self._fail = fail
-        self._recorder = recorder
+        self._gathering = Gathering(book, evidence, host, fail, recorder)
         self._kept = (
             ""  # of a stall that is over: its account stays, for it is why the process ends
         )
@@ -120,7 +97,7 @@ class Incidents:
         `age`: of the call its thread is in, in seconds. `how`: as core.signs.Case has it. `asked`: somebody
         wanted it.
         """
-        snapshot = self._fail.run("evidence", self._gather, episode, samples) or NOTHING
+        snapshot = self._fail.run("evidence", self._gathering.gather, episode, samples) or NOTHING
         reading = self._evidence.thread(episode.thread, None)
         flight = self._book.current(episode.thread)
         finding = self._diagnose(episode, snapshot, silence, how)
@@ -142,7 +119,7 @@ class Incidents:
         episode.dumped_stack = reading.stack if reading else 0
         episode.serial = flight.serial if flight else 0
         episode.snapshot = snapshot
-        plan = PLANS.get(how) or self._plan(flight)
+        plan = plan_of(self._config, flight, how, self._host.component)
         about: dict[str, Any] = {"files": episode.path, "plan": plan, "asked": asked}
         about |= {"event": "no_progress"} if how == "turning" else {"event": "dump"}
         text = report.render(incident, limit=None, **about)
@@ -156,7 +133,7 @@ class Incidents:
 
     def again(self, episode: Episode, silence: float, age: float | None, stack: int) -> None:
         """Write what has changed since the dump before."""
-        before, snapshot = episode.snapshot, self._gather(episode, ())
+        before, snapshot = episode.snapshot, self._gathering.gather(episode, ())
         since = silence - episode.dumped_at
         finding = self._diagnose(episode, snapshot, silence) or episode.incident.finding
         episode.incident = episode.incident.evolve(silence_s=silence, age_s=age, finding=finding)
@@ -238,82 +215,6 @@ class Incidents:
             how=how,
             component=episode.incident.component,
         )
-
-    def _gather(self, episode: Episode, samples: Iterable[Sample]) -> Snapshot:
-        thread = episode.thread
-        stacks = self._evidence.stacks(thread)
-        observed = (
-            self._fail.run(
-                "observation",
-                self._evidence.observe,
-                stacks[0].native_id if stacks else None,
-                since=episode.since,
-                late_s=episode.late_s,
-            )
-            or Observed()
-        )
-        observed = self._fail.run("places", self._placed, observed, thread) or observed
-        executors = self._fail.run("executors", self._host.executors) or ()
-        iterations = self._fail.run("iterations", self._recorder.iterations) or ()
-        normal = self._fail.run("healthy samples", self._recorder.normal, thread) or ()
-        in_flight, recent = self._book.records({stack.ident: stack.name for stack in stacks})
-        return Snapshot(
-            threads=stacks,
-            samples=tuple(samples),
-            in_flight=in_flight,
-            recent=recent,
-            unavailable=self._evidence.unavailable(),
-            observed=dataclasses.replace(
-                observed,
-                executors=executors,
-                iterations=iterations,
-                normal=normal,
-                gil_s=episode.gil_s,
-                ended_by=episode.ended_by,
-            ),
-        )
-
-    def _placed(self, observed: Observed, thread: int) -> Observed:
-        """Name the other ends of what the stalled thread waits on, and ask the database if it is one of them."""
-        kernel = observed.kernel
-        if kernel is None or kernel.wait is None:
-            return observed
-        flight = self._book.current(thread)
-        placed, database = [], None
-        for descriptor in kernel.wait.descriptors:
-            peer = self._host.named(descriptor)
-            if (
-                peer is None
-                and descriptor.kind == "tcp"
-                and flight is not None
-                and flight.call.peer
-            ):
-                peer = f"{flight.call.peer.host} (from the call)"
-            placed.append(dataclasses.replace(descriptor, peer=peer))
-            database = database or self._host.database(descriptor)
-        wait = dataclasses.replace(kernel.wait, descriptors=tuple(placed))
-        return dataclasses.replace(
-            observed, kernel=dataclasses.replace(kernel, wait=wait), database=database
-        )
-
-    def _plan(self, flight: InFlight | None) -> str:
-        """Say what will be done about this, as far as that is decided now."""
-        config, steps = self._config, []
-        if self._host.component is not None:
-            steps.append("nothing is interrupted here: that is for calls of the scheduler")
-        elif not config.may_interrupt:
-            steps.append("nothing is interrupted ([watchdog_hook] interrupt = off)")
-        elif flight is not None and flight.guarded:
-            limit = min(config.interrupt_after, flight.limit or config.interrupt_after)
-            steps.append(
-                f"the call gets {flight.error.__name__} once it has been silent for {limit:g} s,"
-                f" or open for {ladder.OVERLONG * limit:g} s in all"
-            )
-        else:
-            steps.append("nothing here may be interrupted: no guarded call is in flight")
-        if config.terminate_after:
-            steps.append(f"the process exits with 75 after {config.terminate_after:g} s of silence")
-        return "; ".join(steps) + "."
 
 
 def _record_of(flight: InFlight | None, snapshot: Snapshot) -> CallRecord | None:
