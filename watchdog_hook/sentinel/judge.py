@@ -26,6 +26,9 @@ TURNS = 3.0  # times a second that one lets go
 THROTTLED = 0.1  # of the time
 SWAPPING = 20.0  # pages a second that came from a disk
 MEMORY_WAIT = 0.1  # of the time
+# Pages are read ahead, eight at once as the kernel comes (vm.page-cluster); the thread sleeps for each that it
+# touches before it is there, and only the first is a major fault.
+READ_AHEAD = 8
 
 LIMITS = "give it more CPU, or take away what competes for it; see the container's CPU limit"
 
@@ -90,11 +93,14 @@ def judge(
         return Verdict(
             "frozen", "Its cgroup is frozen.", "thaw it: docker unpause, or who froze it"
         )
-    if case.swaps():
+    paging = case.paging()
+    if paging is not None or case.swaps():
+        rate = f"{case.faults:.0f}" if case.faults >= 10 else f"{case.faults:.1f}"
         return Verdict(
             "swapping",
-            f"It waits for memory: {case.faults:.0f} pages a second come from a disk.",
+            f"It waits for memory: {rate} pages a second come from a disk.",
             "give it more memory; see the container's memory limit and what else runs on the node",
+            case.signs(paging or watchdog),
         )
     if watchdog not in last.threads and watchdog:
         return Verdict(
@@ -182,9 +188,30 @@ class _Case:
         self.faults = (last.faults - first.faults) / self._seconds
         self.throttled = self._share(first.throttled, last.throttled)
         self._memory = self._share(first.memory_wait, last.memory_wait)
+        self._swapped = last.swapped
 
     def swaps(self) -> bool:
+        """Tell whether pages come from a disk and the kernel says that somebody waits for memory."""
         return self.faults > SWAPPING and self._memory > MEMORY_WAIT
+
+    def paging(self) -> int | None:
+        """
+        Return a thread that waits for its pages; None where none does or the silence does not come from that.
+
+        It may be one after the other, as the interpreter passes from one to the next. Not by the kernel's pressure
+        figures: a page counts there only if it was in use shortly before (mm/page_io.c, swap_read_folio), and
+        what has lain in swap for long was not.
+        """
+        waiting = [tid for tid in self._all[-1] if self._waits_for_pages(tid)]
+        found = [
+            tid for threads in self._all for tid in waiting if self._state(threads, tid) == "D"
+        ]
+        seen = sum(
+            any(self._state(threads, tid) == "D" for tid in waiting) for threads in self._all
+        )
+        if 2 * seen <= len(self._all) or not (self.watchdog in waiting or self.asks()):
+            return None
+        return found[-1] if self.busiest() in (None, *waiting) else None
 
     def asks(self) -> bool:
         """Tell whether the watchdog's thread wakes again and again for want of the interpreter."""
@@ -245,6 +272,8 @@ class _Case:
             found.append(
                 f"{self.name(tid)}: state {now.state}, {100 * self.cpu(tid):.0f} % of a processor{where}"
             )
+            if now.state == "D" and self._swapped:
+                found.append(f"{self._swapped / 1024:.0f} MB of the process are in swap")
         return tuple(found)
 
     def _sleeps(self, tid: int) -> float:
@@ -253,6 +282,17 @@ class _Case:
         if before is None or now is None or before.sleeps is None or now.sleeps is None:
             return 0.0
         return (now.sleeps - before.sleeps) / self._seconds
+
+    def _waits_for_pages(self, tid: int) -> bool:
+        """Tell whether a thread had pages brought, and slept uninterruptibly for hardly anything else."""
+        own = [threads[tid] for threads in self._all if tid in threads]
+        other = sum(
+            _slept(before, now)
+            for before, now in itertools.pairwise(own)
+            if before.state == now.state == "D"
+        )
+        faults = own[-1].faults - own[0].faults
+        return faults > 0 and other <= READ_AHEAD * faults
 
     def _always(self, state: str) -> int | None:
         for tid in (self.watchdog, self._loop, *self._all[-1]):
