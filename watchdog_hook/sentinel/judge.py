@@ -24,8 +24,10 @@ TURN = 0.001  # seconds from one reading to the next
 ASK = 50e-6  # seconds for waking and going to sleep again
 TURNS = 3.0  # times a second that one lets go
 THROTTLED = 0.1  # of the time
-SWAPPING = 20.0  # pages a second that came from a disk
+SWAPPING = 20.0  # pages a second that came from swap or a disk
 MEMORY_WAIT = 0.1  # of the time
+FAST = 500.0  # pages a second: each takes a thread a tenth of a millisecond and more, half of it computing
+OFF = 0.3  # of the time, off the processors
 # Pages are read ahead, eight at once as the kernel comes (vm.page-cluster); the thread sleeps for each that it
 # touches before it is there, and only the first is a major fault.
 READ_AHEAD = 8
@@ -94,13 +96,13 @@ def judge(
             "frozen", "Its cgroup is frozen.", "thaw it: docker unpause, or who froze it"
         )
     paging = case.paging()
-    if paging is not None or case.swaps():
-        rate = f"{case.faults:.0f}" if case.faults >= 10 else f"{case.faults:.1f}"
+    if paging is not None:
+        rate = f"{case.faults:.{0 if case.faults >= 10 else 1}f}"
         return Verdict(
             "swapping",
-            f"It waits for memory: {rate} pages a second come from a disk.",
+            f"It waits for memory: {rate} pages a second have to come from swap or a disk.",
             "give it more memory; see the container's memory limit and what else runs on the node",
-            case.signs(paging or watchdog),
+            (*case.signs(paging), *case.swapped()),
         )
     if watchdog not in last.threads and watchdog:
         return Verdict(
@@ -118,7 +120,7 @@ def judge(
             f"{case.name(asleep)} is in uninterruptible sleep{f' in {wait}' if wait else ''}: the kernel waits for"
             " a device or a file server.",
             "look for a disk or a network file system that does not answer (dmesg, mount)",
-            case.signs(asleep),
+            (*case.signs(asleep), *case.swapped()),
         )
     hungry = case.hungry()
     if hungry is not None:
@@ -190,28 +192,29 @@ class _Case:
         self._memory = self._share(first.memory_wait, last.memory_wait)
         self._swapped = last.swapped
 
-    def swaps(self) -> bool:
-        """Tell whether pages come from a disk and the kernel says that somebody waits for memory."""
-        return self.faults > SWAPPING and self._memory > MEMORY_WAIT
-
     def paging(self) -> int | None:
         """
         Return a thread that waits for its pages; None where none does or the silence does not come from that.
 
-        It may be one after the other, as the interpreter passes from one to the next. Not by the kernel's pressure
-        figures: a page counts there only if it was in use shortly before (mm/page_io.c, swap_read_folio), and
-        what has lain in swap for long was not.
+        The kernel's pressure figure alone would miss most: it counts a page only if that was in use shortly before
+        it went (mm/page_io.c, swap_read_folio), and what has lain in swap for long was not.
         """
         waiting = [tid for tid in self._all[-1] if self._waits_for_pages(tid)]
-        found = [
-            tid for threads in self._all for tid in waiting if self._state(threads, tid) == "D"
-        ]
-        seen = sum(
-            any(self._state(threads, tid) == "D" for tid in waiting) for threads in self._all
-        )
-        if 2 * seen <= len(self._all) or not (self.watchdog in waiting or self.asks()):
-            return None
-        return found[-1] if self.busiest() in (None, *waiting) else None
+        known = self.watchdog in waiting or self.asks()
+        if known and self.busiest() in (None, *waiting):
+            # It may be one after the other: the interpreter passes from one to the next, and each has to wait.
+            asleep = [
+                [tid for tid in waiting if self._state(threads, tid) == "D"]
+                for threads in self._all
+            ]
+            if 2 * sum(map(bool, asleep)) > len(asleep):
+                return next(tid for tids in reversed(asleep) for tid in tids)
+            fast = [tid for tid in waiting if self._pages_fast(tid)]
+            if fast:
+                return fast[0]
+        if self.faults > SWAPPING and self._memory > MEMORY_WAIT:
+            return max(self._all[-1], key=self._faults)
+        return None
 
     def asks(self) -> bool:
         """Tell whether the watchdog's thread wakes again and again for want of the interpreter."""
@@ -272,9 +275,11 @@ class _Case:
             found.append(
                 f"{self.name(tid)}: state {now.state}, {100 * self.cpu(tid):.0f} % of a processor{where}"
             )
-            if now.state == "D" and self._swapped:
-                found.append(f"{self._swapped / 1024:.0f} MB of the process are in swap")
         return tuple(found)
+
+    def swapped(self) -> tuple[str, ...]:
+        megabytes = round(self._swapped / 1024)
+        return (f"{megabytes} MB of the process are in swap",) if megabytes else ()
 
     def _sleeps(self, tid: int) -> float:
         """Return how many times a second a thread went to sleep."""
@@ -286,13 +291,22 @@ class _Case:
     def _waits_for_pages(self, tid: int) -> bool:
         """Tell whether a thread had pages brought, and slept uninterruptibly for hardly anything else."""
         own = [threads[tid] for threads in self._all if tid in threads]
-        other = sum(
+        slept = sum(
             _slept(before, now)
             for before, now in itertools.pairwise(own)
             if before.state == now.state == "D"
         )
-        faults = own[-1].faults - own[0].faults
-        return faults > 0 and other <= READ_AHEAD * faults
+        return self._faults(tid) > 0 and slept <= READ_AHEAD * self._faults(tid)
+
+    def _pages_fast(self, tid: int) -> bool:
+        """Tell whether a thread has page after page brought, each so soon that its sleep is hardly seen."""
+        faults = self._faults(tid) / self._seconds
+        return faults > FAST and self._sleeps(tid) < 2 * faults and self.cpu(tid) < 1 - OFF
+
+    def _faults(self, tid: int) -> int:
+        """Return how many pages a thread had brought."""
+        before, now = self._all[0].get(tid), self._all[-1].get(tid)
+        return now.faults - before.faults if before and now else 0
 
     def _always(self, state: str) -> int | None:
         for tid in (self.watchdog, self._loop, *self._all[-1]):

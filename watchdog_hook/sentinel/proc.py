@@ -27,7 +27,7 @@ class Thread:
         self.cpu = cpu
         self.sleeps = sleeps  # voluntary context switches
         self.wchan = wchan  # where in the kernel it waits; empty where that is not told
-        self.faults = faults  # pages that it had to have brought from a disk
+        self.faults = faults  # pages that it had to have brought from swap or a disk
 
 
 class Reading:
@@ -61,7 +61,7 @@ class Reading:
         self.tracer = tracer
         self.frozen = frozen
         self.throttled = throttled  # seconds in all in which its cgroup was kept off the processors
-        self.faults = faults  # pages that had to be brought from a disk
+        self.faults = faults  # pages that had to be brought from swap or a disk
         self.swapped = swapped  # kB of it that are in swap
         self.memory_wait = memory_wait  # seconds in all in which somebody waited for memory
 
