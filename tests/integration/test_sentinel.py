@@ -313,7 +313,7 @@ def test_a_process_whose_memory_is_in_swap_is_told_as_swapping(tmp_path, both):
 
         assert re.search(r"It waits for memory: [1-9][\d.]* pages a second have to come", log)
         assert re.search(
-            r"The loop's thread: state D, .*\n +\d\d MB of the process are in swap", log
+            r"(loop|watchdog)'s thread: state .*\n +\d\d MB of the process are in swap", log
         )
         assert not victim.incidents.exists()
 
