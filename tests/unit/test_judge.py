@@ -99,6 +99,12 @@ HUNGRY = ("R", 0.001, 1)
         ("swapping", {"watchdog": ("D", 0.0, 9, 10), "loop": ("S", 0.0, 188, 1)}),
         # By turns, as the interpreter passes.
         ("swapping", {"watchdog": ("SRDDD", 0.0, 67, 5), "loop": ("DDSSS", 0.0, 117, 5)}),
+        (
+            "swapping",
+            {"watchdog": ("DDSSD", 0.01, 459, 9), "loop": ("RSDDS", 0.01, 412, 9)},
+        ),
+        # The watchdog starts a thread, which asks for the interpreter.
+        ("swapping", {"loop": ("D", 0.0, 63, 26), "other": ("S", 0.01, 159)}),
         # Fast ones: an SSD, and compressed memory, which nobody sleeps for.
         ("swapping", {"watchdog": ASKS, "loop": ("RRDDR", 0.32, 6142, 6162)}),
         ("swapping", {"watchdog": ASKS, "loop": ("R", 0.47, 0, 16654)}),

@@ -29,9 +29,9 @@ MEMORY_WAIT = 0.1  # of the time
 # Measured: a page takes 60 us from compressed memory and 135 us from a quick disk, half of it the kernel's work.
 FAST = 500.0  # pages a second
 OFF = 0.3  # of the time, off the processors
-# Pages are read ahead, eight at once as the kernel comes (vm.page-cluster); the thread sleeps for each that it
-# touches before it is there, and only the first is a major fault.
-READ_AHEAD = 8
+# Pages are read ahead, as the kernel comes 32 at once of a file (read_ahead_kb) and 8 of swap (vm.page-cluster). A
+# thread sleeps for each that it touches before that is there, and only the first of them is a major fault.
+READ_AHEAD = 32
 
 LIMITS = "give it more CPU, or take away what competes for it; see the container's CPU limit"
 
@@ -201,8 +201,9 @@ class _Case:
         it went (mm/page_io.c, swap_read_folio), and what has lain in swap for long was not.
         """
         waiting = [tid for tid in self._all[-1] if self._waits_for_pages(tid)]
-        known = self.watchdog in waiting or self.asks()
-        if known and self.busiest() in (None, *waiting):
+        # The watchdog may also wait for another thread that wants the interpreter, as it does when it starts one.
+        wanted = any(self._sleeps(tid) >= ASKING for tid in self._all[-1] if tid not in waiting)
+        if (self.watchdog in waiting or wanted) and self.busiest() in (None, *waiting):
             # It may be one after the other: the interpreter passes from one to the next, and each has to wait.
             asleep = [
                 [tid for tid in waiting if self._state(threads, tid) == "D"]
