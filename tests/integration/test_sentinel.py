@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests import run
+from tests.integration import swap
 from tests.integration.silence import Silent, lives, patiently, silent
 from watchdog_hook.cli import store
 from watchdog_hook.sentinel import pulse
@@ -284,6 +285,37 @@ def test_a_frozen_cgroup_is_told_as_frozen(tmp_path):
             (folder / "freezer.state").write_text("THAWED")
 
         assert "Its cgroup is frozen." in log
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["alone", "with its sentinel"])
+def test_a_process_whose_memory_is_in_swap_is_told_as_swapping(tmp_path, both):
+    with (
+        swap.device(tmp_path) as device,
+        group("memory") as memory,
+        group("blkio") as blkio,
+        contextlib.ExitStack() as stack,
+    ):
+        lists = [folder / "cgroup.procs" for folder in (memory, blkio)]
+        (memory / "memory.swappiness").write_text("100")
+        enter = " && ".join(f"echo $$ > {each}" for each in lists) if both else "true"
+        prefix = ["sh", "-c", f'{enter} && exec "$@"', "sh"]
+        victim = stack.enter_context(silent(tmp_path, "swapped", prefix=prefix))
+        for each in lists:
+            each.write_text(str(victim.pid))
+        victim.tell()
+        assert victim.line() == "heap\n"
+        swap.put_out(victim.pid, memory, 60)
+        with swap.slow(device, blkio):
+            victim.tell()
+            log = report(victim, "swapping")
+        assert victim.line() == "over\n"
+        victim.wait_log("event=backstop_ended")
+
+        assert re.search(r"It waits for memory: [1-9][\d.]* pages a second have to come", log)
+        assert re.search(
+            r"(loop|watchdog)'s thread: state .*\n +\d\d MB of the process are in swap", log
+        )
+        assert not victim.incidents.exists()
 
 
 # --- the sentinel's own life ----------------------------------------------------------------------

@@ -13,15 +13,22 @@ LOOP, WATCHDOG, OTHER = 100, 101, 102
 READINGS = 5
 
 
+Seen = tuple[str, float, int] | tuple[str, float, int, int]
+
+
 def verdict(
-    watchdog: tuple[str, float, int] | None = ("S", 0.0, 0),
-    loop: tuple[str, float, int] = ("S", 0.0, 0),
-    other: tuple[str, float, int] = ("S", 0.0, 0),
+    watchdog: Seen | None = ("S", 0.0, 0),
+    loop: Seen = ("S", 0.0, 0),
+    other: Seen = ("S", 0.0, 0),
     wchan: str = "",
     beating: bool = False,
     **process: Any,
 ) -> Verdict:
-    """Judge threads given as state, share of a processor, and times a second that they go to sleep."""
+    """
+    Judge threads given as state, share of a processor, times a second that they go to sleep, and major faults.
+
+    A state of several letters is one for each reading.
+    """
     threads = {LOOP: loop, OTHER: other}
     if watchdog is not None:
         threads[WATCHDOG] = watchdog
@@ -34,8 +41,14 @@ def verdict(
     for number in range(READINGS):
         at = number / (READINGS - 1)
         seen = {
-            tid: Thread(state, 7 + share * at, round(70 + rate * at), wchan)
-            for tid, (state, share, rate) in threads.items()
+            tid: Thread(
+                state[number % len(state)],
+                7 + share * at,
+                round(70 + rate * at),
+                wchan,
+                round(30 + sum(faults) * at),
+            )
+            for tid, (state, share, rate, *faults) in threads.items()
         }
         rest = {name: 3 + each * at for name, each in growing.items()}
         readings.append(Reading(1000 + at, seen, **process, **rest))
@@ -78,6 +91,30 @@ HUNGRY = ("R", 0.001, 1)
         ("gil_held", {"watchdog": ASKS, "loop": RUNS, "other": RUNS}),
         ("gil_held", {"watchdog": ASKS, "loop": RUNS, "other": ASKS}),
         ("swapping", {"watchdog": ("D", 0.0, 30), "faults": 500, "memory_wait": 0.8}),
+        # Slow devices, where each page takes long and those read ahead are waited for too.
+        ("swapping", {"watchdog": ASKS, "loop": ("D", 0.0, 88, 88)}),
+        ("swapping", {"watchdog": ASKS, "loop": ("D", 0.0, 6, 2)}),
+        ("swapping", {"watchdog": ASKS, "loop": ("DRDDD", 0.01, 95, 95)}),
+        ("swapping", {"watchdog": ASKS, "loop": ("RRDDD", 0.04, 54, 55)}),
+        ("swapping", {"watchdog": ("D", 0.0, 9, 10), "loop": ("S", 0.0, 188, 1)}),
+        # By turns, as the interpreter passes.
+        ("swapping", {"watchdog": ("SRDDD", 0.0, 67, 5), "loop": ("DDSSS", 0.0, 117, 5)}),
+        (
+            "swapping",
+            {"watchdog": ("DDSSD", 0.01, 459, 9), "loop": ("RSDDS", 0.01, 412, 9)},
+        ),
+        # The watchdog starts a thread, which asks for the interpreter.
+        ("swapping", {"loop": ("D", 0.0, 63, 26), "other": ("S", 0.01, 159)}),
+        # Fast ones: an SSD, and compressed memory, which nobody sleeps for.
+        ("swapping", {"watchdog": ASKS, "loop": ("RRDDR", 0.32, 6142, 6162)}),
+        ("swapping", {"watchdog": ASKS, "loop": ("R", 0.47, 0, 16654)}),
+        # Not where it waits for a file server, computes, or somebody else does meanwhile.
+        ("uninterruptible", {"watchdog": ASKS, "loop": ("D", 0.0, 60, 1)}),
+        ("uninterruptible", {"watchdog": ASKS, "loop": ("D", 0.0, 1, 0), "other": ("S", 0, 5, 5)}),
+        ("gil_held", {"watchdog": ASKS, "loop": ("R", 0.97, 30, 30)}),
+        ("gil_held", {"watchdog": ASKS, "loop": ("R", 0.8, 600, 600)}),
+        ("gil_held", {"watchdog": ASKS, "loop": RUNS, "other": ("DSDSD", 0.0, 30, 30)}),
+        ("unknown", {"other": ("D", 0.0, 30, 30)}),
         ("unknown", {}),
         # A tracer that lets it run, a sleeper in D that nobody waits for, memory that somebody else wants.
         ("unknown", {"tracer": 7}),
@@ -104,6 +141,7 @@ def test_only_what_cannot_end_by_itself_may_be_ended():
         {"watchdog": HUNGRY},
         {"watchdog": ASKS, "loop": HUNGRY},
         {"faults": 500, "memory_wait": 0.8},
+        {"watchdog": ASKS, "loop": ("DRDDD", 0.01, 95, 95)},
         {"watchdog": ASKS, "loop": ("S", 0.5, 80), "other": ("R", 0.5, 80)},
     ]
     found = {each.id: each.may_end for each in (verdict(**one) for one in given)}
@@ -139,5 +177,9 @@ def test_the_sentence_names_who_and_where():
     assert f"Thread {OTHER} computes" in verdict(watchdog=ASKS, other=RUNS).sentence
     waits = verdict(watchdog=ASKS, loop=("D", 0.0, 0), wchan="nfs_wait_bit").sentence
     assert "The loop's thread is in uninterruptible sleep in nfs_wait_bit" in waits
+    swapping = verdict(watchdog=ASKS, loop=("D", 0.0, 6, 2), faults=1.6, swapped=98304)
+    assert "1.6 pages a second" in swapping.sentence
+    assert any("The loop's thread: state D" in sign for sign in swapping.signs)
+    assert swapping.signs[-1] == "96 MB of the process are in swap"
     assert "CPU limit" in verdict(watchdog=HUNGRY, throttled=0.9).sentence
     assert "Process 7" in verdict(watchdog=TRACED, tracer=7).sentence

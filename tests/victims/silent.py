@@ -46,6 +46,14 @@ def uninterruptible(dog: Watchdog) -> None:
         holding._exit(0)
 
 
+def swapped(dog: Watchdog) -> None:
+    """Read much memory in C, with the GIL, after a line has come: it may be in swap then."""
+    heap = b"x" * (64 << 20)
+    print("heap", flush=True)
+    sys.stdin.readline()
+    heap.count(b"y")
+
+
 def plant(dog: Watchdog) -> None:
     """Let the watchdog's thread break at its next look, and see it end."""
 
@@ -125,6 +133,7 @@ KINDS: dict[str, Callable[[Watchdog], None]] = {
         regex,
         pydll,
         uninterruptible,
+        swapped,
         fault,
         fault_and_silence,
         beating,

@@ -24,8 +24,14 @@ TURN = 0.001  # seconds from one reading to the next
 ASK = 50e-6  # seconds for waking and going to sleep again
 TURNS = 3.0  # times a second that one lets go
 THROTTLED = 0.1  # of the time
-SWAPPING = 20.0  # pages a second that came from a disk
+SWAPPING = 20.0  # pages a second that came from swap or a disk
 MEMORY_WAIT = 0.1  # of the time
+# Measured: a page takes 60 us from compressed memory and 135 us from a quick disk, half of it the kernel's work.
+FAST = 500.0  # pages a second
+OFF = 0.3  # of the time, off the processors
+# Pages are read ahead, as the kernel comes 32 at once of a file (read_ahead_kb) and 8 of swap (vm.page-cluster). A
+# thread sleeps for each that it touches before that is there, and only the first of them is a major fault.
+READ_AHEAD = 32
 
 LIMITS = "give it more CPU, or take away what competes for it; see the container's CPU limit"
 
@@ -90,11 +96,14 @@ def judge(
         return Verdict(
             "frozen", "Its cgroup is frozen.", "thaw it: docker unpause, or who froze it"
         )
-    if case.swaps():
+    paging = case.paging()
+    if paging is not None:
+        rate = f"{case.faults:.{0 if case.faults >= 10 else 1}f}"
         return Verdict(
             "swapping",
-            f"It waits for memory: {case.faults:.0f} pages a second come from a disk.",
-            "give it more memory; see the container's memory limit and what else runs on the node",
+            f"It waits for memory: {rate} pages a second have to come from swap or a disk.",
+            "give it more memory; see the container's memory limit, what else runs on the node, and its disk",
+            (*case.signs(paging), *case.swapped()),
         )
     if watchdog not in last.threads and watchdog:
         return Verdict(
@@ -112,7 +121,7 @@ def judge(
             f"{case.name(asleep)} is in uninterruptible sleep{f' in {wait}' if wait else ''}: the kernel waits for"
             " a device or a file server.",
             "look for a disk or a network file system that does not answer (dmesg, mount)",
-            case.signs(asleep),
+            (*case.signs(asleep), *case.swapped()),
         )
     hungry = case.hungry()
     if hungry is not None:
@@ -182,9 +191,32 @@ class _Case:
         self.faults = (last.faults - first.faults) / self._seconds
         self.throttled = self._share(first.throttled, last.throttled)
         self._memory = self._share(first.memory_wait, last.memory_wait)
+        self._swapped = last.swapped
 
-    def swaps(self) -> bool:
-        return self.faults > SWAPPING and self._memory > MEMORY_WAIT
+    def paging(self) -> int | None:
+        """
+        Return a thread that waits for its pages; None where none does or the silence does not come from that.
+
+        The kernel's pressure figure alone would miss most: it counts a page only if that was in use shortly before
+        it went (mm/page_io.c, swap_read_folio), and what has lain in swap for long was not.
+        """
+        waiting = [tid for tid in self._all[-1] if self._waits_for_pages(tid)]
+        # The watchdog may also wait for another thread that wants the interpreter, as it does when it starts one.
+        wanted = any(self._sleeps(tid) >= ASKING for tid in self._all[-1] if tid not in waiting)
+        if (self.watchdog in waiting or wanted) and self.busiest() in (None, *waiting):
+            # It may be one after the other: the interpreter passes from one to the next, and each has to wait.
+            asleep = [
+                [tid for tid in waiting if self._state(threads, tid) == "D"]
+                for threads in self._all
+            ]
+            if 2 * sum(map(bool, asleep)) > len(asleep):
+                return next(tid for tids in reversed(asleep) for tid in tids)
+            fast = [tid for tid in waiting if self._pages_fast(tid)]
+            if fast:
+                return fast[0]
+        if self.faults > SWAPPING and self._memory > MEMORY_WAIT:
+            return max(self._all[-1], key=self._faults)
+        return None
 
     def asks(self) -> bool:
         """Tell whether the watchdog's thread wakes again and again for want of the interpreter."""
@@ -211,7 +243,7 @@ class _Case:
             for tid in now
             if tid != self.watchdog and _computes(before.get(tid), now[tid])
         }
-        one = len(computing) < 2 and not any(self._sleeps(tid) > TURNS for tid in computing)
+        one = len(computing) < 2 and not any(self._lets_go(tid) > TURNS for tid in computing)
         # Python code of all threads together has one processor at most: what has more computes without the GIL.
         apart = sum(map(self.cpu, computing)) > 1.2 and not any(map(self._sleeps, computing))
         return 0 if one or apart else len(computing)
@@ -247,12 +279,40 @@ class _Case:
             )
         return tuple(found)
 
+    def swapped(self) -> tuple[str, ...]:
+        megabytes = round(self._swapped / 1024)
+        return (f"{megabytes} MB of the process are in swap",) if megabytes else ()
+
     def _sleeps(self, tid: int) -> float:
         """Return how many times a second a thread went to sleep."""
         before, now = self._all[0].get(tid), self._all[-1].get(tid)
         if before is None or now is None or before.sleeps is None or now.sleeps is None:
             return 0.0
         return (now.sleeps - before.sleeps) / self._seconds
+
+    def _waits_for_pages(self, tid: int) -> bool:
+        """Tell whether a thread had pages brought, and slept uninterruptibly for hardly anything else."""
+        own = [threads[tid] for threads in self._all if tid in threads]
+        slept = sum(
+            _slept(before, now)
+            for before, now in itertools.pairwise(own)
+            if before.state == now.state == "D"
+        )
+        return self._faults(tid) > 0 and slept <= READ_AHEAD * self._faults(tid)
+
+    def _pages_fast(self, tid: int) -> bool:
+        """Tell whether a thread has page after page brought, each so soon that its sleep is hardly seen."""
+        faults = self._faults(tid) / self._seconds
+        return faults > FAST and self._sleeps(tid) < 2 * faults and self.cpu(tid) < 1 - OFF
+
+    def _faults(self, tid: int) -> int:
+        """Return how many pages a thread had brought."""
+        before, now = self._all[0].get(tid), self._all[-1].get(tid)
+        return now.faults - before.faults if before and now else 0
+
+    def _lets_go(self, tid: int) -> float:
+        """Return how many times a second a thread slept for another reason than a page of its memory."""
+        return self._sleeps(tid) - self._faults(tid) / self._seconds
 
     def _always(self, state: str) -> int | None:
         for tid in (self.watchdog, self._loop, *self._all[-1]):

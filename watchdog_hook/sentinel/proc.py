@@ -6,25 +6,43 @@ import os
 import time
 
 CGROUPS = "/sys/fs/cgroup"
+_MAJFLT = 9  # of what `stat` returns; for a thread its own (fs/proc/array.c, do_task_stat)
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class Thread:
     """One thread at one moment: its state in the kernel's letter, processor seconds, times it went to sleep."""
 
-    __slots__ = ("cpu", "sleeps", "state", "wchan")
+    __slots__ = ("cpu", "faults", "sleeps", "state", "wchan")
 
-    def __init__(self, state: str, cpu: float, sleeps: int | None = None, wchan: str = "") -> None:
+    def __init__(
+        self,
+        state: str,
+        cpu: float,
+        sleeps: int | None = None,
+        wchan: str = "",
+        faults: int = 0,
+    ) -> None:
         self.state = state
         self.cpu = cpu
         self.sleeps = sleeps  # voluntary context switches
         self.wchan = wchan  # where in the kernel it waits; empty where that is not told
+        self.faults = faults  # pages that it had to have brought from swap or a disk
 
 
 class Reading:
     """A process at one moment. What cannot be read is None; `threads` is None where the process is hidden."""
 
-    __slots__ = ("at", "faults", "frozen", "memory_wait", "threads", "throttled", "tracer")
+    __slots__ = (
+        "at",
+        "faults",
+        "frozen",
+        "memory_wait",
+        "swapped",
+        "threads",
+        "throttled",
+        "tracer",
+    )
 
     def __init__(
         self,
@@ -35,6 +53,7 @@ class Reading:
         frozen: bool | None = None,
         throttled: float | None = None,
         faults: int = 0,
+        swapped: int = 0,
         memory_wait: float | None = None,
     ) -> None:
         self.at = at
@@ -42,7 +61,8 @@ class Reading:
         self.tracer = tracer
         self.frozen = frozen
         self.throttled = throttled  # seconds in all in which its cgroup was kept off the processors
-        self.faults = faults  # pages that had to be brought from a disk
+        self.faults = faults  # pages that had to be brought from swap or a disk
+        self.swapped = swapped  # kB of it that are in swap
         self.memory_wait = memory_wait  # seconds in all in which somebody waited for memory
 
 
@@ -57,7 +77,8 @@ def read(pid: int, detailed: tuple[int, ...]) -> Reading:
         tracer=int(own.get("TracerPid", "0")),
         frozen=_frozen(groups),
         throttled=_throttled(groups),
-        faults=int(fields[9]) if fields else 0,
+        faults=int(fields[_MAJFLT]) if fields else 0,
+        swapped=int(own.get("VmSwap", "0").split()[0]),
         memory_wait=_memory_wait(groups),
     )
 
@@ -107,6 +128,7 @@ def _threads(pid: int, detailed: tuple[int, ...]) -> dict[int, Thread] | None:
             _cpu(f"{folder}/{name}/schedstat", fields),
             None if sleeps is None else int(sleeps),
             "" if wchan == "0" else wchan,
+            int(fields[_MAJFLT]),
         )
     return found
 
