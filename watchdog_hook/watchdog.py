@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from watchdog_hook.core.stall import (
 from watchdog_hook.errand import keep_ready
 from watchdog_hook.failopen import FailOpen
 from watchdog_hook.incidents import Episode, Incidents
+from watchdog_hook.lateness import Lateness
 from watchdog_hook.notes import Notes, SlowPhases
 from watchdog_hook.outside import Outside
 from watchdog_hook.phase import Phase
@@ -47,10 +47,8 @@ if TYPE_CHECKING:
 
 THREAD_NAME = "watchdog-hook"
 METRICS_EVERY = 10.0  # seconds
-PRESSURE_EVERY = 10  # looks
 REST = 3  # times the interval between looks while all is well
 LEAST_TOLERANCE = 2.0  # seconds our own wait may be late without the process counting as paused
-BUSY = 0.8  # of a late wait spent on the processor: the process ran, only not us
 STOP_PATIENCE = 2.0  # seconds for our thread to end
 ASKED_AGAIN = 5.0  # seconds in which the dump that somebody asked for answers the next who asks
 LEAVE_PATIENCE = 15.0  # seconds for our thread to say its last words and end the process
@@ -107,18 +105,13 @@ class Watchdog:
             startup=config.startup_grace,
             tolerance=max(LEAST_TOLERANCE, 3 * config.poll_interval),
         )
+        self._lateness = Lateness(self._evidence, self._patience.tolerance)
         self._limits = ladder.Limits(config.dump_after, config.terminate_after)
         # A wake-up costs more than a look: the caches are cold. So there are fewer while all is well.
         self._rest = max(
             config.poll_interval, min(REST * config.poll_interval, config.sample_after / 4)
         )
         self._beating = False
-        self._pauses: deque[tuple[float, float]] = deque(maxlen=32)
-        self._pressure = self._evidence.pressure()
-        self._pressure_in = 0  # looks until it is read
-        self._cpu = self._evidence.cpu_seconds()
-        self._late = 0.0  # our worst lateness in this iteration, in seconds
-        self._gil = 0.0  # for how many of them, in all, we waited for the interpreter
         self._metrics_at = 0.0
         self._thread: threading.Thread | None = None
         self.busy = False  # inside the working part: files, logging, metrics
@@ -343,7 +336,6 @@ class Watchdog:
             self.fail.run("healthy samples", self._sampler.healthy, beat_at)
         silence = self._state.silence(now)
         moved = silence >= self.config.sample_after and self._sampler.silent(silence)
-        self._late = max(self._late, overslept)
         late = overslept > self._patience.tolerance
         overslept = self._excusable(overslept, woken)
         self._state, events = judge(
@@ -360,7 +352,7 @@ class Watchdog:
             if self.config.may_interrupt and not self._let_go and "book" not in self.fail.off:
                 self.fail.run("interrupt", self._calls.look, now)
         self.fail.run("request", self._answer, now, silence)
-        self._remember_pressure()
+        self._lateness.remember_pressure()
         if not self._let_go:
             self._serve_host(now, silence)
         self._actions.settle()
@@ -426,31 +418,10 @@ class Watchdog:
 
     def _excusable(self, overslept: float, woken: int) -> float:
         """Return how much of our lateness the process did not run; none of it if only we did not."""
-        before, self._cpu = self._cpu, self._evidence.cpu_seconds()
-        if overslept <= self._patience.tolerance:
-            return overslept
-        busy = self._cpu - before
-        if self._evidence.waited_for_interpreter(woken, overslept):
-            self._gil += overslept
-            why = "one thread kept the interpreter (the GIL) to itself"
-        elif busy >= BUSY * overslept:
-            why = "the other threads had the processor"
-        else:
-            return overslept
-        self.say(
-            "WARNING",
-            "slow",
-            silent_s=overslept,
-            phase=self.where,
-            cause=f"{why}; {busy:.1f} s of processor time were used meanwhile, and no stack could be taken",
-        )
-        return 0.0
-
-    def _remember_pressure(self) -> None:
-        # For the next pause. Reading these files was most of what a healthy look cost.
-        self._pressure_in -= 1
-        if self._pressure_in < 0:
-            self._pressure, self._pressure_in = self._evidence.pressure(), PRESSURE_EVERY - 1
+        excusable, why = self._lateness.judge(overslept, woken)
+        if why is not None:
+            self.say("WARNING", "slow", silent_s=overslept, phase=self.where, cause=why)
+        return excusable
 
     def _answer(self, now: float, silence: float) -> None:
         """Make the dump that somebody asks for from outside. It is an incident of its own, and no stall."""
@@ -470,7 +441,7 @@ class Watchdog:
         if (
             silence >= self.config.sample_after
         ):  # a share of the processor in less than that says nothing
-            episode.since, episode.late_s = self._since, self._late
+            episode.since, episode.late_s = self._lateness.since, self._lateness.worst
         deed = Deed(silence, "dump", None, "asked for by watchdog-hook dump")
         episode.incident = episode.incident.evolve(actions=(deed,))
         self.incidents.dump(
@@ -487,8 +458,7 @@ class Watchdog:
     def _begin_iteration(self) -> None:
         self._progress = FRESH
         self._entered = self.book.entered
-        self._since = self._cpu, self._now()
-        self._late = self._gil = 0.0
+        self._lateness.begin(self._now())
         self._sampler.begin()
 
     def _handle(self, event: object, now: float) -> None:
@@ -504,11 +474,9 @@ class Watchdog:
         elif isinstance(event, SlowEnded):
             self._slow.ended(self.where or "start-up", event.silence)
         elif isinstance(event, Paused):
-            self._pauses.append((now, event.seconds))
             self._calls.reset()
             self._sampler.paused()
-            before, self._pressure = self._pressure, self._evidence.pressure()
-            cause = self._evidence.pause_cause(before, self._pressure, event.seconds)
+            cause = self._lateness.paused(now, event.seconds)
             self.say("WARNING", "paused", pause_s=event.seconds, cause=cause, phase=self.where)
             self.count("pauses")
 
@@ -566,7 +534,8 @@ class Watchdog:
     def _open_episode(self, silence: float) -> Episode:
         self._state = replace(self._state, stalled=True)
         self._episode = episode = self.incidents.begin(self.ident, silence, self.where)
-        episode.since, episode.of_loop, episode.ended_by = self._since, True, self.ended_by
+        episode.since, episode.of_loop = self._lateness.since, True
+        episode.ended_by = self.ended_by
         flight = self.book.current(self.ident)
         self.say(
             "WARNING",
@@ -583,7 +552,7 @@ class Watchdog:
         if episode.dumped:
             return
         samples = self._sampler.taken if episode.thread == self.ident else ()
-        episode.late_s, episode.gil_s = self._late, self._gil or None
+        episode.late_s, episode.gil_s = self._lateness.worst, self._lateness.gil or None
         how = "moving" if episode.thread == self.ident and self._state.moving else "silent"
         self.incidents.dump(episode, silence, self._age_in(episode), samples, how=how)
         if episode.thread == self.ident:
@@ -636,11 +605,11 @@ class Watchdog:
 
     def age(self, flight: InFlight, now: float) -> float:
         """Return the seconds a call has been open in which the process ran."""
-        return now - flight.started - self.paused_since(flight.started)
+        return now - flight.started - self._lateness.paused_since(flight.started)
 
     def paused_since(self, moment: float) -> float:
         """Return for how many seconds since this moment the process did not run."""
-        return sum(min(length, end - moment) for end, length in self._pauses if end > moment)
+        return self._lateness.paused_since(moment)
 
     def say(self, level: str, event: str, **fields: Any) -> None:
         """Log one event from the watchdog's thread."""

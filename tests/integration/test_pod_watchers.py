@@ -418,7 +418,7 @@ class TestSilence:
         at.watch()
         at.until(reads)
         at.clock.jump(LATER)
-        at.dog._pauses.append((at.clock.now(), LATER))
+        at.dog._lateness.paused(at.clock.now(), LATER)
 
         assert at.later(0.1) == []
 
