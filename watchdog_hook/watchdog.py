@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,7 @@ from watchdog_hook import fork
 from watchdog_hook.book import Book, Guard
 from watchdog_hook.calls import CallWatch
 from watchdog_hook.config import Config
-from watchdog_hook.core import ladder
-from watchdog_hook.core.ladder import Progress, Step
-from watchdog_hook.core.model import Call, Clock, Deed, InFlight, StuckCallTimeout
+from watchdog_hook.core.model import Call, Clock, InFlight, StuckCallTimeout
 from watchdog_hook.core.report import log_line
 from watchdog_hook.core.stall import (
     Patience,
@@ -31,7 +28,9 @@ from watchdog_hook.errand import keep_ready
 from watchdog_hook.failopen import FailOpen
 from watchdog_hook.incidents import Episode, Incidents
 from watchdog_hook.lateness import Lateness
+from watchdog_hook.leaving import Leaving
 from watchdog_hook.notes import Notes, SlowPhases
+from watchdog_hook.on_demand import OnDemand
 from watchdog_hook.outside import Outside
 from watchdog_hook.phase import Phase
 from watchdog_hook.ports import Actions, Evidence, Host, SystemClock
@@ -39,6 +38,7 @@ from watchdog_hook.recorder import Recorder
 from watchdog_hook.sampler import Sampler
 from watchdog_hook.sentinel.pulse import TURN_AT
 from watchdog_hook.sentinel.start import CannotStart
+from watchdog_hook.stalls import Stalls
 from watchdog_hook.standstill import Standstills
 
 if TYPE_CHECKING:
@@ -50,11 +50,7 @@ METRICS_EVERY = 10.0  # seconds
 REST = 3  # times the interval between looks while all is well
 LEAST_TOLERANCE = 2.0  # seconds our own wait may be late without the process counting as paused
 STOP_PATIENCE = 2.0  # seconds for our thread to end
-ASKED_AGAIN = 5.0  # seconds in which the dump that somebody asked for answers the next who asks
-LEAVE_PATIENCE = 15.0  # seconds for our thread to say its last words and end the process
 SHORT = 0.01  # seconds between two looks at whether it has said its last words
-
-FRESH = Progress()
 
 
 class Watchdog:
@@ -106,7 +102,9 @@ class Watchdog:
             tolerance=max(LEAST_TOLERANCE, 3 * config.poll_interval),
         )
         self._lateness = Lateness(self._evidence, self._patience.tolerance)
-        self._limits = ladder.Limits(config.dump_after, config.terminate_after)
+        self._stalls = Stalls(self, self._sampler, self._lateness)
+        self._on_demand = OnDemand(self, self._sampler, self._lateness)
+        self._leaving = Leaving(self, self._actions, self._stalls)
         # A wake-up costs more than a look: the caches are cold. So there are fewer while all is well.
         self._rest = max(
             config.poll_interval, min(REST * config.poll_interval, config.sample_after / 4)
@@ -117,15 +115,9 @@ class Watchdog:
         self.busy = False  # inside the working part: files, logging, metrics
         self.forking = False  # a fork is under way, in some thread of the host
         self.where: str | None = None  # the loop's phase
-        self._leaving: str | None = None  # why the watched loop wants the process to end
         self.ending = False  # the loop is over
         self.ended_by: str | None = None  # the exception that ended it, in words
-        self.told: tuple[int, float] | None = None  # by which signal to end, and when
-        self._heard: tuple[int, float] | None = None  # that one, once it was seen to
         self._let_go = False  # nothing of the host's is touched any more
-        self._episode: Episode | None = None
-        # When a dump was last asked for, whether the loop was stalled then, and the dump.
-        self._asked: tuple[float, bool, Episode] | None = None
         self.outside = Outside(config)
         self._shown = self.outside.pulse.numbers
         self._watch_caller()
@@ -182,7 +174,12 @@ class Watchdog:
 
     def tell(self, signum: int) -> None:
         """Say that a signal asks this process to end. One store, for a signal handler."""
-        self.told = signum, self._now()
+        self._leaving.told = signum, self._now()
+
+    @property
+    def told(self) -> tuple[int, float] | None:
+        """By which signal this process was last told to end, and when."""
+        return self._leaving.told
 
     def loop_is_over(self, ended_by: str | None = None, phase: str = "shutdown") -> None:
         """Say that the loop has ended, and by which exception, in words. What comes now is part of leaving."""
@@ -200,11 +197,7 @@ class Watchdog:
 
         Our own thread does it, at its next look. Where that does not come the process ends all the same.
         """
-        self._leaving = why
-        until = self._now() + LEAVE_PATIENCE
-        while self._now() < until:
-            self._clock.wait(self.config.poll_interval)
-        self._actions.terminate()
+        self._leaving.wait_for_end(why)
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -245,7 +238,7 @@ class Watchdog:
         self._actions.release()
         self.fail.run("spare threads", keep_ready)
         until = self._now() + STOP_PATIENCE
-        while self._episode is not None and self._now() < until:
+        while self.stalled and self._now() < until:
             self._clock.wait(SHORT)
 
     def stop(self) -> None:
@@ -293,16 +286,14 @@ class Watchdog:
             self.fail.run("look", self.look, max(0.0, overslept), woken)
         # What the loop did last, before the host goes on without us.
         self.fail.run("notes", self._say_notes, self._now())
-        self.fail.run("told", self._hear)
-        if self._episode is not None and self._beat_at != self._state.beat_at:
+        self.fail.run("told", self._leaving.hear, self._state)
+        if self.stalled and self._beat_at != self._state.beat_at:
             self.fail.run("look", self.look)
         self.busy = False
 
     def _interval(self) -> float:
         """Return the seconds until the next look: more of them while the loop beats and nothing is under way."""
-        under_way = (
-            self._notes or self.book.in_flight() or self._episode or self.host.breaker_open()
-        )
+        under_way = self._notes or self.book.in_flight() or self.stalled or self.host.breaker_open()
         return self._rest if self._beating and not under_way else self.config.poll_interval
 
     def _let_fork(self) -> None:
@@ -324,12 +315,14 @@ class Watchdog:
         now, beat_at = self._now(), self._beat_at
         self._tick(now)
         self.fail.run("backstop", self._arm_backstop, now)
-        leaving = self._leaving  # before the notes: what the loop had to say of it is among them
+        wanted = (
+            self._leaving.wanted
+        )  # before the notes: what the loop had to say of it is among them
         # First what the loop did: its notes are older than what is judged now.
         self.fail.run("notes", self._say_notes, now)
-        if leaving is not None:
-            self._end_process(self._state.silence(now), leaving)
-        self.fail.run("told", self._hear)
+        if wanted is not None:
+            self._leaving.end(self._state.silence(now), wanted)
+        self.fail.run("told", self._leaving.hear, self._state)
         self._beating = beat_at != self._state.beat_at
         if self._beating:
             self._begin_iteration()
@@ -347,11 +340,14 @@ class Watchdog:
         if overslept <= self._patience.tolerance:
             if self._state.stalled:
                 # At our first look for long the loop may have come back this very moment.
-                self._climb(silence, may_end=not late)
+                may_end = not late and self._may_end()
+                moving = self._state.moving
+                if self._stalls.climb(silence, moving=moving, may_end=may_end):
+                    self._leaving.end(silence)
             # Where the book is broken, a call in it may long have ended: then nothing is safe to end.
             if self.config.may_interrupt and not self._let_go and "book" not in self.fail.off:
                 self.fail.run("interrupt", self._calls.look, now)
-        self.fail.run("request", self._answer, now, silence)
+        self.fail.run("request", self._on_demand.look, now, self._state)
         self._lateness.remember_pressure()
         if not self._let_go:
             self._serve_host(now, silence)
@@ -366,17 +362,6 @@ class Watchdog:
             look = self._standstills.look
             self.fail.run("progress", look, now, self.ident, self.where, silent=silent)
             self._measure(self._gauges, silence)
-
-    def _hear(self) -> None:
-        """Say what is known of a stall in which the process is told to end: it may not come to more."""
-        told, episode = self.told, self._episode
-        if told is None or told is self._heard:
-            return
-        self._heard = told
-        if episode is not None:
-            name, silence = signal_name(told[0]), self._state.silence(told[1])
-            deed = Deed(silence, "told to end", None, name)
-            self.incidents.last_words(episode, "told_to_end", deed, signal=name)
 
     def _tick(self, now: float) -> None:
         state = self._state
@@ -423,49 +408,20 @@ class Watchdog:
             self.say("WARNING", "slow", silent_s=overslept, phase=self.where, cause=why)
         return excusable
 
-    def _answer(self, now: float, silence: float) -> None:
-        """Make the dump that somebody asks for from outside. It is an incident of its own, and no stall."""
-        request = self.outside.asked()
-        if request is None:
-            return
-        stalled, last = self._state.stalled, self._asked
-        if last is None or now - last[0] >= ASKED_AGAIN or stalled != last[1]:
-            self._asked = last = now, stalled, self._dump_asked(silence)
-        episode = last[2]
-        self.outside.answer(request, episode.incident.id, episode.path)
-
-    def _dump_asked(self, silence: float) -> Episode:
-        state = self._state
-        moving = state.moving or state.slow
-        episode = self.incidents.begin(self.ident, silence, self.where)
-        if (
-            silence >= self.config.sample_after
-        ):  # a share of the processor in less than that says nothing
-            episode.since, episode.late_s = self._lateness.since, self._lateness.worst
-        deed = Deed(silence, "dump", None, "asked for by watchdog-hook dump")
-        episode.incident = episode.incident.evolve(actions=(deed,))
-        self.incidents.dump(
-            episode,
-            silence,
-            self._age_in(episode),
-            self._sampler.taken,
-            how="moving" if moving else "silent" if state.stalled else "asked",
-            asked=True,
-        )
-        self.incidents.end(episode, silence)
-        return episode
-
     def _begin_iteration(self) -> None:
-        self._progress = FRESH
         self._entered = self.book.entered
         self._lateness.begin(self._now())
         self._sampler.begin()
+        self._stalls.begin()
 
     def _handle(self, event: object, now: float) -> None:
         if isinstance(event, StallBegan):
-            self._open_episode(event.silence)
+            self._stalls.open(event.silence)
         elif isinstance(event, StallEnded):
-            self._end_stall(event.silence)
+            if self.stalled:
+                self._calls.settle()
+                self._stalls.end(event.silence)
+                self._measure(self.host.timing, "stall_duration", event.silence)
         elif isinstance(event, Slow):
             calls = self.book.entered - self._entered
             facts = self._slow.began(self.where or "start-up", event.silence, now)
@@ -480,132 +436,30 @@ class Watchdog:
             self.say("WARNING", "paused", pause_s=event.seconds, cause=cause, phase=self.where)
             self.count("pauses")
 
-    def _climb(self, silence: float, *, may_end: bool) -> None:
-        episode = self._episode
-        changed = (
-            episode is not None
-            and episode.dumped
-            and self._sampler.settled_elsewhere(episode.dumped_stack)
-        )
-        self._progress, steps = ladder.due(
-            self._limits,
-            self._progress,
-            silence,
-            changed=changed,
-            may_end=may_end and self._may_end(),
-        )
-        if Step.DUMP in steps:
-            self.fail.run("dump", self._dump, episode or self._open_episode(silence), silence)
-        if Step.DELTA in steps and episode is not None:
-            self._dump_again(episode, silence)
-        if Step.TERMINATE in steps:
-            self._end_process(silence)
-
     def _may_end(self) -> bool:
         """Tell whether nothing speaks against ending the process: it is neither moving nor debugged."""
         if not self.config.terminate_after or self._state.moving:
             return False
         return not self._evidence.debugger()
 
-    # --- the loop's own incident, and those of other threads' calls --------------------------------
-
     def dumped_episode(self, flight: InFlight, now: float) -> Episode:
         """Return the incident a stuck call belongs to, dumped: that comes before anything is done to it."""
         if flight.thread != self.ident:
-            episode = self.incidents.begin(flight.thread, now - flight.started)
-            self.fail.run("dump", self._dump, episode, now - flight.started)
-            return episode
-        silence = self._state.silence(now)
-        episode = self._episode or self._open_episode(silence)
-        if not episode.dumped:
-            self._progress = ladder.dumped(self._limits, self._progress, silence)
-            self.fail.run("dump", self._dump, episode, silence)
-        elif flight.serial != episode.serial:
-            # Another call of the same silence: it has not been shown yet.
-            self._dump_again(episode, silence)
-        return episode
-
-    def _dump_again(self, episode: Episode, silence: float) -> None:
-        age = self._age_in(episode)
-        self.fail.run("delta", self.incidents.again, episode, silence, age, self._sampler.stack)
-        if episode.thread == self.ident:
-            self.outside.tell(episode.incident, episode.path)
-
-    def _open_episode(self, silence: float) -> Episode:
+            return self._stalls.dumped_elsewhere(flight.thread, now - flight.started)
         self._state = replace(self._state, stalled=True)
-        self._episode = episode = self.incidents.begin(self.ident, silence, self.where)
-        episode.since, episode.of_loop = self._lateness.since, True
-        episode.ended_by = self.ended_by
-        flight = self.book.current(self.ident)
-        self.say(
-            "WARNING",
-            "stall_began",
-            incident=episode.incident.id,
-            silent_s=silence,
-            phase=self.where,
-            call=flight.call.name if flight else None,
-            peer=str(flight.call.peer) if flight and flight.call.peer else None,
-        )
-        return episode
-
-    def _dump(self, episode: Episode, silence: float) -> None:
-        if episode.dumped:
-            return
-        samples = self._sampler.taken if episode.thread == self.ident else ()
-        episode.late_s, episode.gil_s = self._lateness.worst, self._lateness.gil or None
-        how = "moving" if episode.thread == self.ident and self._state.moving else "silent"
-        self.incidents.dump(episode, silence, self._age_in(episode), samples, how=how)
-        if episode.thread == self.ident:
-            self.outside.tell(episode.incident, episode.path)
-        self.count("stalls", {"verdict": episode.incident.finding.id})
-
-    def _age_in(self, episode: Episode) -> float | None:
-        flight = self.book.current(episode.thread)
-        return None if flight is None else self.age(flight, self._now())
-
-    def _end_stall(self, lasted: float) -> None:
-        episode, self._episode = self._episode, None
-        if episode is None:
-            return
-        self._calls.settle()
-        self.incidents.end(episode, lasted)
-        self.outside.tell(None)
-        incident = episode.incident
-        landed = sum(deed.outcome == "landed" for deed in incident.actions)
-        by = "told to end" if episode.last_words else "interrupted" if landed else "by itself"
-        self.say(
-            "WARNING",
-            "stall_ended",
-            incident=incident.id,
-            silent_s=lasted,
-            phase=incident.phase,
-            call=incident.call,
-            peer=incident.peer,
-            outcome=by,
-            interrupts=landed or None,
-            waiting=incident.waiting,
-        )
-        self._measure(self.host.timing, "stall_duration", lasted)
-
-    def _end_process(self, silence: float, why: str | None = None) -> None:
-        about = {"action": "exit", "outcome": why, "exit_code": 75}
-        # With a reason of its own there need be no stall.
-        episode = self._episode or (None if why else self._open_episode(silence))
-        if episode is None:
-            line = log_line("terminate", phase=self.where, **about, component=self.host.component)
-            self._actions.urgent(line)
-            self._actions.say("ERROR", line, wait=True)
-        else:
-            deed = Deed(silence, "terminate", None, "exit code 75")
-            last_words = self.incidents.last_words
-            self.fail.run("last words", last_words, episode, "terminate", deed, **about)
-        self._actions.terminate()
+        silence, moving = self._state.silence(now), self._state.moving
+        return self._stalls.dumped(flight, silence, moving=moving)
 
     # --- small things -----------------------------------------------------------------------------
 
     def age(self, flight: InFlight, now: float) -> float:
         """Return the seconds a call has been open in which the process ran."""
         return now - flight.started - self._lateness.paused_since(flight.started)
+
+    def age_in(self, thread: int) -> float | None:
+        """Return the age of the call that a thread is in, as `age` has it; None where it is in none."""
+        flight = self.book.current(thread)
+        return None if flight is None else self.age(flight, self._now())
 
     def paused_since(self, moment: float) -> float:
         """Return for how many seconds since this moment the process did not run."""
@@ -631,7 +485,7 @@ class Watchdog:
     @property
     def stalled(self) -> bool:
         """Tell whether the loop is silent for long, or was when last looked at."""
-        return self._episode is not None
+        return self._stalls.episode is not None
 
     @property
     def now(self) -> float:
@@ -650,14 +504,6 @@ class Watchdog:
     def _gauges(self, silence: float) -> None:
         self.host.gauge("silence", silence)
         self.host.gauge("breaker_open", 1.0 if self.host.breaker_open() else 0.0)
-
-
-def signal_name(number: int) -> str:
-    """Return what a signal is called: SIGTERM."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _real_evidence() -> Evidence:

@@ -494,11 +494,11 @@ class TestEnding:
         at = stage(restart_watchers=True)
         watcher = at.watch().kube_watchers["here"]
         at.until(reads)
-        at.dog._episode = object()
+        at.dog._stalls.episode = object()
         ((_, facts),) = at.later()
         assert facts["action"] == "kill -9 later"
         assert watcher.is_alive()
-        at.dog._episode = None
+        at.dog._stalls.episode = None
         ((_, facts),) = at.later(of_airflow.LOOK_EVERY)
 
         assert facts["action"] == "kill -9"
