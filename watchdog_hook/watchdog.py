@@ -24,6 +24,7 @@ from watchdog_hook.core.stall import (
     grace,
     judge,
 )
+from watchdog_hook.deputies import Deputies
 from watchdog_hook.errand import keep_ready
 from watchdog_hook.failopen import FailOpen
 from watchdog_hook.incidents import Episode, Incidents
@@ -37,7 +38,6 @@ from watchdog_hook.ports import Actions, Evidence, Host, SystemClock
 from watchdog_hook.recorder import Recorder
 from watchdog_hook.sampler import Sampler
 from watchdog_hook.sentinel.pulse import TURN_AT
-from watchdog_hook.sentinel.start import CannotStart
 from watchdog_hook.stalls import Stalls
 from watchdog_hook.standstill import Standstills
 
@@ -119,6 +119,7 @@ class Watchdog:
         self.ended_by: str | None = None  # the exception that ended it, in words
         self._let_go = False  # nothing of the host's is touched any more
         self.outside = Outside(config)
+        self.deputies = Deputies(self)
         self._shown = self.outside.pulse.numbers
         self._watch_caller()
 
@@ -220,7 +221,7 @@ class Watchdog:
             self._actions.arm(self.book.current)
         self.fail.run("pulse", self.outside.show, self.native_id, self._beat_at)
         self._shown = self.outside.pulse.numbers
-        self.fail.run("backstop", self._guard)
+        self.fail.run("backstop", self.deputies.summon)
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         fork.watch(self)
         self._thread.start()
@@ -249,6 +250,7 @@ class Watchdog:
         self._clock.stop()
         thread.join(STOP_PATIENCE)
         self.fail.run("outside", self.outside.hide)
+        self.fail.run("outside", self.deputies.dismiss)
         self._actions.disarm()
 
     def forget(self) -> None:
@@ -256,6 +258,7 @@ class Watchdog:
         self._thread = None
         self.outside.forget()
         self._shown = self.outside.pulse.numbers
+        self.deputies.forget()
         self.book.forget()
         self._actions.forget()
         self._evidence.forget()
@@ -314,7 +317,7 @@ class Watchdog:
         """
         now, beat_at = self._now(), self._beat_at
         self._tick(now)
-        self.fail.run("backstop", self._arm_backstop, now)
+        self.fail.run("backstop", self.deputies.look, now)
         wanted = (
             self._leaving.wanted
         )  # before the notes: what the loop had to say of it is among them
@@ -371,35 +374,6 @@ class Watchdog:
             excused=state.excused,
             grace=grace(state, self.ending, self._patience),
         )
-
-    def _guard(self) -> None:
-        """Take the backstop and start the sentinel; what is not to be had is said once."""
-        try:
-            self.outside.guard(self._now())
-        except CannotStart as error:
-            self.note(
-                "part_off", part="sentinel", outcome=f"{error}; the backstop speaks for itself"
-            )
-        limits = self.outside.limits()
-        if limits is not None:
-            self.note("part_off", part="backstop", outcome=limits)
-
-    def _arm_backstop(self, now: float) -> None:
-        lost = self.outside.arm(now)
-        if lost is not None:
-            outcome = f"{lost}; the backstop speaks for itself"
-            self.say("ERROR", "part_off", part="sentinel", outcome=outcome)
-        note = self.outside.heard()
-        if note is not None:
-            self.say(
-                "WARNING",
-                "backstop_ended",
-                incident=note.get("incident") or None,
-                silent_s=float(note["lasted"]),
-                phase=self.where,
-                outcome=note.get("sentence"),
-                cause=note.get("cause"),
-            )
 
     def _excusable(self, overslept: float, woken: int) -> float:
         """Return how much of our lateness the process did not run; none of it if only we did not."""
