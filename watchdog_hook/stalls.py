@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from watchdog_hook.core.model import InFlight
     from watchdog_hook.incidents import Episode
     from watchdog_hook.lateness import Lateness
+    from watchdog_hook.ports import Evidence
     from watchdog_hook.sampler import Sampler
     from watchdog_hook.watchdog import Watchdog
 
@@ -20,8 +21,11 @@ FRESH = Progress()
 class Stalls:
     """Keeps the incident of the loop's present stall, and knows which of its dumps is due."""
 
-    def __init__(self, dog: Watchdog, sampler: Sampler, lateness: Lateness) -> None:
+    def __init__(
+        self, dog: Watchdog, evidence: Evidence, sampler: Sampler, lateness: Lateness
+    ) -> None:
         self._dog = dog
+        self._evidence = evidence
         self._sampler = sampler
         self._lateness = lateness
         self._limits = ladder.Limits(dog.config.dump_after, dog.config.terminate_after)
@@ -54,7 +58,7 @@ class Stalls:
         """
         Dump what is due after so much silence; tell whether the process is to end.
 
-        `moving`: the loop is stalled for its length alone. `may_end`: nothing speaks against that end.
+        `moving`: the loop is stalled for its length alone. `may_end`: this look can be trusted so far.
         """
         episode = self.episode
         changed = (
@@ -63,7 +67,11 @@ class Stalls:
             and self._sampler.settled_elsewhere(episode.dumped_stack)
         )
         self._progress, steps = ladder.due(
-            self._limits, self._progress, silence, changed=changed, may_end=may_end
+            self._limits,
+            self._progress,
+            silence,
+            changed=changed,
+            may_end=may_end and self._may_end(moving=moving),
         )
         if Step.DUMP in steps:
             self._dump(episode or self.open(silence), silence, moving=moving)
@@ -111,6 +119,12 @@ class Stalls:
             interrupts=landed or None,
             waiting=incident.waiting,
         )
+
+    def _may_end(self, *, moving: bool) -> bool:
+        """Tell whether nothing speaks against ending the process: it is neither moving nor debugged."""
+        if not self._dog.config.terminate_after or moving:
+            return False
+        return not self._evidence.debugger()
 
     def _dump(self, episode: Episode, silence: float, *, moving: bool = False) -> None:
         self._dog.fail.run("dump", self._dump_once, episode, silence, moving=moving)

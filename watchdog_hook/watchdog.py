@@ -34,7 +34,7 @@ from watchdog_hook.notes import Notes, SlowPhases
 from watchdog_hook.on_demand import OnDemand
 from watchdog_hook.outside import Outside
 from watchdog_hook.phase import Phase
-from watchdog_hook.ports import Actions, Evidence, Host, SystemClock
+from watchdog_hook.ports import Actions, Evidence, Host, SystemClock, real_actions, real_evidence
 from watchdog_hook.recorder import Recorder
 from watchdog_hook.sampler import Sampler
 from watchdog_hook.sentinel.pulse import TURN_AT
@@ -71,40 +71,36 @@ class Watchdog:
         host: Host | None = None,
     ) -> None:
         self.config = config = config or Config()
-        self.host = host or Host()
+        self.host = host = host or Host()
         self._clock: Any = clock or SystemClock()
         self._now = self._clock.now
         self.book = Book(self._now)
         self.recorder = Recorder(self._now)
-        self._evidence = evidence or _real_evidence()
-        self._actions = actions or _real_actions(config, self.mask)
+        self._evidence = evidence = evidence or real_evidence()
+        self._actions = actions = actions or real_actions(config, self.mask)
         self.fail = FailOpen(lambda text: self._actions.say("ERROR", self.mask(text)))
         self.incidents = Incidents(
-            config,
-            self._clock,
-            self.book,
-            self._evidence,
-            self._actions,
-            self.host,
-            self.fail,
-            self.recorder,
+            config, self._clock, self.book, evidence, actions, host, self.fail, self.recorder
         )
-        self._calls = CallWatch(self, self._evidence, self._actions)
-        self._sampler = Sampler(self._evidence, self.recorder, self.book, self.fail)
-        self._standstills = Standstills(self.incidents, self.host)
-        self._notes = Notes()
-        self._slow = SlowPhases()
-        self._on_forget: list[Callable[[], None]] = []
         self._patience = Patience(
             stall=config.dump_after,
             sample=config.sample_after,
             startup=config.startup_grace,
             tolerance=max(LEAST_TOLERANCE, 3 * config.poll_interval),
         )
-        self._lateness = Lateness(self._evidence, self._patience.tolerance)
-        self._stalls = Stalls(self, self._sampler, self._lateness)
+        self.outside = Outside(config)
+        self._shown = self.outside.pulse.numbers
+        self.deputies = Deputies(self)
+        self._lateness = Lateness(evidence, self._patience.tolerance)
+        self._sampler = Sampler(evidence, self.recorder, self.book, self.fail)
+        self._stalls = Stalls(self, evidence, self._sampler, self._lateness)
+        self._calls = CallWatch(self, evidence, actions)
         self._on_demand = OnDemand(self, self._sampler, self._lateness)
-        self._leaving = Leaving(self, self._actions, self._stalls)
+        self._standstills = Standstills(self.incidents, host)
+        self._leaving = Leaving(self, actions, self._stalls)
+        self._notes = Notes()
+        self._slow = SlowPhases()
+        self._on_forget: list[Callable[[], None]] = []
         # A wake-up costs more than a look: the caches are cold. So there are fewer while all is well.
         self._rest = max(
             config.poll_interval, min(REST * config.poll_interval, config.sample_after / 4)
@@ -118,9 +114,6 @@ class Watchdog:
         self.ending = False  # the loop is over
         self.ended_by: str | None = None  # the exception that ended it, in words
         self._let_go = False  # nothing of the host's is touched any more
-        self.outside = Outside(config)
-        self.deputies = Deputies(self)
-        self._shown = self.outside.pulse.numbers
         self._watch_caller()
 
     def _watch_caller(self) -> None:
@@ -318,9 +311,8 @@ class Watchdog:
         now, beat_at = self._now(), self._beat_at
         self._tick(now)
         self.fail.run("backstop", self.deputies.look, now)
-        wanted = (
-            self._leaving.wanted
-        )  # before the notes: what the loop had to say of it is among them
+        # Read before the notes: what the loop had to say of it is among them.
+        wanted = self._leaving.wanted
         # First what the loop did: its notes are older than what is judged now.
         self.fail.run("notes", self._say_notes, now)
         if wanted is not None:
@@ -333,19 +325,20 @@ class Watchdog:
         silence = self._state.silence(now)
         moved = silence >= self.config.sample_after and self._sampler.silent(silence)
         late = overslept > self._patience.tolerance
-        overslept = self._excusable(overslept, woken)
-        self._state, events = judge(
-            self._state, Reading(now, beat_at, overslept, moved, self.ending), self._patience
-        )
+        paused, why = self._lateness.judge(overslept, woken)
+        if why is not None:
+            self.say("WARNING", "slow", silent_s=overslept, phase=self.where, cause=why)
+        reading = Reading(now, beat_at, paused, moved, self.ending)
+        self._state, events = judge(self._state, reading, self._patience)
         for event in events:
             self._handle(event, now)
         silence = self._state.silence(now)
-        if overslept <= self._patience.tolerance:
+        if paused <= self._patience.tolerance:
             if self._state.stalled:
                 # At our first look for long the loop may have come back this very moment.
-                may_end = not late and self._may_end()
-                moving = self._state.moving
-                if self._stalls.climb(silence, moving=moving, may_end=may_end):
+                moving, may_end = self._state.moving, not late
+                too_long = self._stalls.climb(silence, moving=moving, may_end=may_end)
+                if too_long:
                     self._leaving.end(silence)
             # Where the book is broken, a call in it may long have ended: then nothing is safe to end.
             if self.config.may_interrupt and not self._let_go and "book" not in self.fail.off:
@@ -375,13 +368,6 @@ class Watchdog:
             grace=grace(state, self.ending, self._patience),
         )
 
-    def _excusable(self, overslept: float, woken: int) -> float:
-        """Return how much of our lateness the process did not run; none of it if only we did not."""
-        excusable, why = self._lateness.judge(overslept, woken)
-        if why is not None:
-            self.say("WARNING", "slow", silent_s=overslept, phase=self.where, cause=why)
-        return excusable
-
     def _begin_iteration(self) -> None:
         self._entered = self.book.entered
         self._lateness.begin(self._now())
@@ -409,12 +395,6 @@ class Watchdog:
             cause = self._lateness.paused(now, event.seconds)
             self.say("WARNING", "paused", pause_s=event.seconds, cause=cause, phase=self.where)
             self.count("pauses")
-
-    def _may_end(self) -> bool:
-        """Tell whether nothing speaks against ending the process: it is neither moving nor debugged."""
-        if not self.config.terminate_after or self._state.moving:
-            return False
-        return not self._evidence.debugger()
 
     def dumped_episode(self, flight: InFlight, now: float) -> Episode:
         """Return the incident a stuck call belongs to, dumped: that comes before anything is done to it."""
@@ -478,15 +458,3 @@ class Watchdog:
     def _gauges(self, silence: float) -> None:
         self.host.gauge("silence", silence)
         self.host.gauge("breaker_open", 1.0 if self.host.breaker_open() else 0.0)
-
-
-def _real_evidence() -> Evidence:
-    from watchdog_hook.evidence.here import Evidence as Real
-
-    return Real()
-
-
-def _real_actions(config: Config, mask: Callable[[str], str]) -> Actions:
-    from watchdog_hook.actions.deeds import Deeds
-
-    return Deeds(config, mask)
