@@ -16,7 +16,7 @@ from benchmarks.calls import per_call
 from benchmarks.crowd import descend, make_functions
 from benchmarks.figures import Line, interleaved, median_line
 from benchmarks.idle import thread_clock
-from watchdog_hook import Config, Watchdog, recorder, watchdog
+from watchdog_hook import Config, Watchdog, recorder, sampler, watchdog
 from watchdog_hook.core.model import Call, Frame
 from watchdog_hook.evidence.here import Evidence
 
@@ -37,7 +37,7 @@ def measure_recorder(effort: Effort) -> Iterator[Line]:
     with_stack, without = looks(effort)
     config = Config()
     rest = (
-        watchdog.REST * config.poll_interval * watchdog.HEALTHY_EVERY
+        watchdog.REST * config.poll_interval * sampler.HEALTHY_EVERY
     )  # seconds between two stacks
     share = [
         100 * (TURNS * (one - other) / 1e9 + (stack - look) / rest)
@@ -115,7 +115,7 @@ class Counted(Evidence):
 def looks(effort: Effort) -> tuple[list[float], list[float]]:
     """Return processor seconds of a look that takes a stack, and of one that does not, turn about."""
     functions, chance, evidence = make_functions(), random.Random(0), Counted()
-    every = watchdog.HEALTHY_EVERY
+    every = sampler.HEALTHY_EVERY
     window, rounds = effort(20, 10) / 10, effort(31, 7)
     effort.say(f"{2 * window * rounds:.0f} s of beating")
     with tempfile.TemporaryDirectory() as folder:
@@ -125,7 +125,8 @@ def looks(effort: Effort) -> tuple[list[float], list[float]]:
             clock = thread_clock(names[watchdog.THREAD_NAME])
 
             def per_look(healthy_every: int) -> float:
-                watchdog.HEALTHY_EVERY, dog._healthy_in = healthy_every, healthy_every - 1
+                sampler.HEALTHY_EVERY = healthy_every
+                dog._sampler._healthy_in = healthy_every - 1
                 until = time.monotonic() + window
                 used, looks = time.clock_gettime(clock), evidence.looks
                 while time.monotonic() < until:
@@ -139,7 +140,7 @@ def looks(effort: Effort) -> tuple[list[float], list[float]]:
                 per_look(1)  # what the first looks import
                 pairs = interleaved(lambda: per_look(1), lambda: per_look(NEVER), rounds)
             finally:
-                watchdog.HEALTHY_EVERY = every
+                sampler.HEALTHY_EVERY = every
     return [one for one, _ in pairs], [other for _, other in pairs]
 
 

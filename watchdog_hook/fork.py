@@ -38,13 +38,13 @@ def _wait() -> None:
         deadline = time.monotonic() + PATIENCE
         while dog.working and time.monotonic() < deadline:
             time.sleep(PAUSE)
-        dog.outside.before_fork()
+        dog.deputies.before_fork()
 
 
 def _go_on() -> None:
     for dog in list(_watched):
         dog.forking = False
-        dog.outside.after_fork()
+        dog.deputies.after_fork()
 
 
 def _forget() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from watchdog_hook.config import Config
     from watchdog_hook.core.model import Frame, Incident, InFlight, ThreadReading, ThreadStack
     from watchdog_hook.core.observed import (
         DatabaseFacts,
@@ -149,3 +150,17 @@ class SystemClock:
         if not self._stopped:
             self._stopped = True
             self._running.release()
+
+
+def real_evidence() -> Evidence:
+    """Return what reads this process."""
+    from watchdog_hook.evidence.here import Evidence as Here
+
+    return Here()
+
+
+def real_actions(config: Config, mask: Callable[[str], str]) -> Actions:
+    """Return what acts on this process. `mask` takes the secrets out of a text."""
+    from watchdog_hook.actions.deeds import Deeds
+
+    return Deeds(config, mask)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +10,7 @@ from watchdog_hook import fork
 from watchdog_hook.book import Book, Guard
 from watchdog_hook.calls import CallWatch
 from watchdog_hook.config import Config
-from watchdog_hook.core import ladder
-from watchdog_hook.core.ladder import Progress, Step
-from watchdog_hook.core.model import Call, Clock, Deed, InFlight, StuckCallTimeout
+from watchdog_hook.core.model import Call, Clock, InFlight, StuckCallTimeout
 from watchdog_hook.core.report import log_line
 from watchdog_hook.core.stall import (
     Patience,
@@ -28,17 +24,21 @@ from watchdog_hook.core.stall import (
     grace,
     judge,
 )
+from watchdog_hook.deputies import Deputies
 from watchdog_hook.errand import keep_ready
 from watchdog_hook.failopen import FailOpen
 from watchdog_hook.incidents import Episode, Incidents
+from watchdog_hook.lateness import Lateness
+from watchdog_hook.leaving import Leaving
 from watchdog_hook.notes import Notes, SlowPhases
+from watchdog_hook.on_demand import OnDemand
 from watchdog_hook.outside import Outside
 from watchdog_hook.phase import Phase
-from watchdog_hook.ports import Actions, Evidence, Host, SystemClock
+from watchdog_hook.ports import Actions, Evidence, Host, SystemClock, real_actions, real_evidence
 from watchdog_hook.recorder import Recorder
 from watchdog_hook.sampler import Sampler
 from watchdog_hook.sentinel.pulse import TURN_AT
-from watchdog_hook.sentinel.start import CannotStart
+from watchdog_hook.stalls import Stalls
 from watchdog_hook.standstill import Standstills
 
 if TYPE_CHECKING:
@@ -47,16 +47,10 @@ if TYPE_CHECKING:
 
 THREAD_NAME = "watchdog-hook"
 METRICS_EVERY = 10.0  # seconds
-PRESSURE_EVERY = 10  # looks
 REST = 3  # times the interval between looks while all is well
 LEAST_TOLERANCE = 2.0  # seconds our own wait may be late without the process counting as paused
-BUSY = 0.8  # of a late wait spent on the processor: the process ran, only not us
 STOP_PATIENCE = 2.0  # seconds for our thread to end
-ASKED_AGAIN = 5.0  # seconds in which the dump that somebody asked for answers the next who asks
-LEAVE_PATIENCE = 15.0  # seconds for our thread to say its last words and end the process
 SHORT = 0.01  # seconds between two looks at whether it has said its last words
-
-FRESH = Progress()
 
 
 class Watchdog:
@@ -77,64 +71,49 @@ class Watchdog:
         host: Host | None = None,
     ) -> None:
         self.config = config = config or Config()
-        self.host = host or Host()
+        self.host = host = host or Host()
         self._clock: Any = clock or SystemClock()
         self._now = self._clock.now
         self.book = Book(self._now)
         self.recorder = Recorder(self._now)
-        self._evidence = evidence or _real_evidence()
-        self._actions = actions or _real_actions(config, self.mask)
+        self._evidence = evidence = evidence or real_evidence()
+        self._actions = actions = actions or real_actions(config, self.mask)
         self.fail = FailOpen(lambda text: self._actions.say("ERROR", self.mask(text)))
         self.incidents = Incidents(
-            config,
-            self._clock,
-            self.book,
-            self._evidence,
-            self._actions,
-            self.host,
-            self.fail,
-            self.recorder,
+            config, self._clock, self.book, evidence, actions, host, self.fail, self.recorder
         )
-        self._calls = CallWatch(self, self._evidence, self._actions)
-        self._sampler = Sampler(self._evidence, self.recorder, self.book, self.fail)
-        self._standstills = Standstills(self.incidents, self.host)
-        self._notes = Notes()
-        self._slow = SlowPhases()
-        self._on_forget: list[Callable[[], None]] = []
         self._patience = Patience(
             stall=config.dump_after,
             sample=config.sample_after,
             startup=config.startup_grace,
             tolerance=max(LEAST_TOLERANCE, 3 * config.poll_interval),
         )
-        self._limits = ladder.Limits(config.dump_after, config.terminate_after)
+        self.outside = Outside(config)
+        self._shown = self.outside.pulse.numbers
+        self.deputies = Deputies(self)
+        self._lateness = Lateness(evidence, self._patience.tolerance)
+        self._sampler = Sampler(evidence, self.recorder, self.book, self.fail)
+        self._stalls = Stalls(self, evidence, self._sampler, self._lateness)
+        self._calls = CallWatch(self, evidence, actions)
+        self._on_demand = OnDemand(self, self._sampler, self._lateness)
+        self._standstills = Standstills(self.incidents, host)
+        self._leaving = Leaving(self, actions, self._stalls)
+        self._notes = Notes()
+        self._slow = SlowPhases()
+        self._on_forget: list[Callable[[], None]] = []
         # A wake-up costs more than a look: the caches are cold. So there are fewer while all is well.
         self._rest = max(
             config.poll_interval, min(REST * config.poll_interval, config.sample_after / 4)
         )
         self._beating = False
-        self._pauses: deque[tuple[float, float]] = deque(maxlen=32)
-        self._pressure = self._evidence.pressure()
-        self._pressure_in = 0  # looks until it is read
-        self._cpu = self._evidence.cpu_seconds()
-        self._late = 0.0  # our worst lateness in this iteration, in seconds
-        self._gil = 0.0  # for how many of them, in all, we waited for the interpreter
         self._metrics_at = 0.0
         self._thread: threading.Thread | None = None
         self.busy = False  # inside the working part: files, logging, metrics
         self.forking = False  # a fork is under way, in some thread of the host
         self.where: str | None = None  # the loop's phase
-        self._leaving: str | None = None  # why the watched loop wants the process to end
         self.ending = False  # the loop is over
         self.ended_by: str | None = None  # the exception that ended it, in words
-        self.told: tuple[int, float] | None = None  # by which signal to end, and when
-        self._heard: tuple[int, float] | None = None  # that one, once it was seen to
         self._let_go = False  # nothing of the host's is touched any more
-        self._episode: Episode | None = None
-        # When a dump was last asked for, whether the loop was stalled then, and the dump.
-        self._asked: tuple[float, bool, Episode] | None = None
-        self.outside = Outside(config)
-        self._shown = self.outside.pulse.numbers
         self._watch_caller()
 
     def _watch_caller(self) -> None:
@@ -189,7 +168,12 @@ class Watchdog:
 
     def tell(self, signum: int) -> None:
         """Say that a signal asks this process to end. One store, for a signal handler."""
-        self.told = signum, self._now()
+        self._leaving.told = signum, self._now()
+
+    @property
+    def told(self) -> tuple[int, float] | None:
+        """By which signal this process was last told to end, and when."""
+        return self._leaving.told
 
     def loop_is_over(self, ended_by: str | None = None, phase: str = "shutdown") -> None:
         """Say that the loop has ended, and by which exception, in words. What comes now is part of leaving."""
@@ -207,11 +191,7 @@ class Watchdog:
 
         Our own thread does it, at its next look. Where that does not come the process ends all the same.
         """
-        self._leaving = why
-        until = self._now() + LEAVE_PATIENCE
-        while self._now() < until:
-            self._clock.wait(self.config.poll_interval)
-        self._actions.terminate()
+        self._leaving.wait_for_end(why)
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -234,7 +214,7 @@ class Watchdog:
             self._actions.arm(self.book.current)
         self.fail.run("pulse", self.outside.show, self.native_id, self._beat_at)
         self._shown = self.outside.pulse.numbers
-        self.fail.run("backstop", self._guard)
+        self.fail.run("backstop", self.deputies.summon)
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         fork.watch(self)
         self._thread.start()
@@ -252,7 +232,7 @@ class Watchdog:
         self._actions.release()
         self.fail.run("spare threads", keep_ready)
         until = self._now() + STOP_PATIENCE
-        while self._episode is not None and self._now() < until:
+        while self.stalled and self._now() < until:
             self._clock.wait(SHORT)
 
     def stop(self) -> None:
@@ -263,6 +243,7 @@ class Watchdog:
         self._clock.stop()
         thread.join(STOP_PATIENCE)
         self.fail.run("outside", self.outside.hide)
+        self.fail.run("outside", self.deputies.dismiss)
         self._actions.disarm()
 
     def forget(self) -> None:
@@ -270,6 +251,7 @@ class Watchdog:
         self._thread = None
         self.outside.forget()
         self._shown = self.outside.pulse.numbers
+        self.deputies.forget()
         self.book.forget()
         self._actions.forget()
         self._evidence.forget()
@@ -300,16 +282,14 @@ class Watchdog:
             self.fail.run("look", self.look, max(0.0, overslept), woken)
         # What the loop did last, before the host goes on without us.
         self.fail.run("notes", self._say_notes, self._now())
-        self.fail.run("told", self._hear)
-        if self._episode is not None and self._beat_at != self._state.beat_at:
+        self.fail.run("told", self._leaving.hear, self._state)
+        if self.stalled and self._beat_at != self._state.beat_at:
             self.fail.run("look", self.look)
         self.busy = False
 
     def _interval(self) -> float:
         """Return the seconds until the next look: more of them while the loop beats and nothing is under way."""
-        under_way = (
-            self._notes or self.book.in_flight() or self._episode or self.host.breaker_open()
-        )
+        under_way = self._notes or self.book.in_flight() or self.stalled or self.host.breaker_open()
         return self._rest if self._beating and not under_way else self.config.poll_interval
 
     def _let_fork(self) -> None:
@@ -330,37 +310,41 @@ class Watchdog:
         """
         now, beat_at = self._now(), self._beat_at
         self._tick(now)
-        self.fail.run("backstop", self._arm_backstop, now)
-        leaving = self._leaving  # before the notes: what the loop had to say of it is among them
+        self.fail.run("backstop", self.deputies.look, now)
+        # Read before the notes: what the loop had to say of it is among them.
+        wanted = self._leaving.wanted
         # First what the loop did: its notes are older than what is judged now.
         self.fail.run("notes", self._say_notes, now)
-        if leaving is not None:
-            self._end_process(self._state.silence(now), leaving)
-        self.fail.run("told", self._hear)
+        if wanted is not None:
+            self._leaving.end(self._state.silence(now), wanted)
+        self.fail.run("told", self._leaving.hear, self._state)
         self._beating = beat_at != self._state.beat_at
         if self._beating:
             self._begin_iteration()
             self.fail.run("healthy samples", self._sampler.healthy, beat_at)
         silence = self._state.silence(now)
         moved = silence >= self.config.sample_after and self._sampler.silent(silence)
-        self._late = max(self._late, overslept)
         late = overslept > self._patience.tolerance
-        overslept = self._excusable(overslept, woken)
-        self._state, events = judge(
-            self._state, Reading(now, beat_at, overslept, moved, self.ending), self._patience
-        )
+        paused, why = self._lateness.judge(overslept, woken)
+        if why is not None:
+            self.say("WARNING", "slow", silent_s=overslept, phase=self.where, cause=why)
+        reading = Reading(now, beat_at, paused, moved, self.ending)
+        self._state, events = judge(self._state, reading, self._patience)
         for event in events:
             self._handle(event, now)
         silence = self._state.silence(now)
-        if overslept <= self._patience.tolerance:
+        if paused <= self._patience.tolerance:
             if self._state.stalled:
                 # At our first look for long the loop may have come back this very moment.
-                self._climb(silence, may_end=not late)
+                moving, may_end = self._state.moving, not late
+                too_long = self._stalls.climb(silence, moving=moving, may_end=may_end)
+                if too_long:
+                    self._leaving.end(silence)
             # Where the book is broken, a call in it may long have ended: then nothing is safe to end.
             if self.config.may_interrupt and not self._let_go and "book" not in self.fail.off:
                 self.fail.run("interrupt", self._calls.look, now)
-        self.fail.run("request", self._answer, now, silence)
-        self._remember_pressure()
+        self.fail.run("request", self._on_demand.look, now, self._state)
+        self._lateness.remember_pressure()
         if not self._let_go:
             self._serve_host(now, silence)
         self._actions.settle()
@@ -375,17 +359,6 @@ class Watchdog:
             self.fail.run("progress", look, now, self.ident, self.where, silent=silent)
             self._measure(self._gauges, silence)
 
-    def _hear(self) -> None:
-        """Say what is known of a stall in which the process is told to end: it may not come to more."""
-        told, episode = self.told, self._episode
-        if told is None or told is self._heard:
-            return
-        self._heard = told
-        if episode is not None:
-            name, silence = signal_name(told[0]), self._state.silence(told[1])
-            deed = Deed(silence, "told to end", None, name)
-            self.incidents.last_words(episode, "told_to_end", deed, signal=name)
-
     def _tick(self, now: float) -> None:
         state = self._state
         self.outside.tick(
@@ -395,107 +368,20 @@ class Watchdog:
             grace=grace(state, self.ending, self._patience),
         )
 
-    def _guard(self) -> None:
-        """Take the backstop and start the sentinel; what is not to be had is said once."""
-        try:
-            self.outside.guard(self._now())
-        except CannotStart as error:
-            self.note(
-                "part_off", part="sentinel", outcome=f"{error}; the backstop speaks for itself"
-            )
-        limits = self.outside.limits()
-        if limits is not None:
-            self.note("part_off", part="backstop", outcome=limits)
-
-    def _arm_backstop(self, now: float) -> None:
-        lost = self.outside.arm(now)
-        if lost is not None:
-            outcome = f"{lost}; the backstop speaks for itself"
-            self.say("ERROR", "part_off", part="sentinel", outcome=outcome)
-        note = self.outside.heard()
-        if note is not None:
-            self.say(
-                "WARNING",
-                "backstop_ended",
-                incident=note.get("incident") or None,
-                silent_s=float(note["lasted"]),
-                phase=self.where,
-                outcome=note.get("sentence"),
-                cause=note.get("cause"),
-            )
-
-    def _excusable(self, overslept: float, woken: int) -> float:
-        """Return how much of our lateness the process did not run; none of it if only we did not."""
-        before, self._cpu = self._cpu, self._evidence.cpu_seconds()
-        if overslept <= self._patience.tolerance:
-            return overslept
-        busy = self._cpu - before
-        if self._evidence.waited_for_interpreter(woken, overslept):
-            self._gil += overslept
-            why = "one thread kept the interpreter (the GIL) to itself"
-        elif busy >= BUSY * overslept:
-            why = "the other threads had the processor"
-        else:
-            return overslept
-        self.say(
-            "WARNING",
-            "slow",
-            silent_s=overslept,
-            phase=self.where,
-            cause=f"{why}; {busy:.1f} s of processor time were used meanwhile, and no stack could be taken",
-        )
-        return 0.0
-
-    def _remember_pressure(self) -> None:
-        # For the next pause. Reading these files was most of what a healthy look cost.
-        self._pressure_in -= 1
-        if self._pressure_in < 0:
-            self._pressure, self._pressure_in = self._evidence.pressure(), PRESSURE_EVERY - 1
-
-    def _answer(self, now: float, silence: float) -> None:
-        """Make the dump that somebody asks for from outside. It is an incident of its own, and no stall."""
-        request = self.outside.asked()
-        if request is None:
-            return
-        stalled, last = self._state.stalled, self._asked
-        if last is None or now - last[0] >= ASKED_AGAIN or stalled != last[1]:
-            self._asked = last = now, stalled, self._dump_asked(silence)
-        episode = last[2]
-        self.outside.answer(request, episode.incident.id, episode.path)
-
-    def _dump_asked(self, silence: float) -> Episode:
-        state = self._state
-        moving = state.moving or state.slow
-        episode = self.incidents.begin(self.ident, silence, self.where)
-        if (
-            silence >= self.config.sample_after
-        ):  # a share of the processor in less than that says nothing
-            episode.since, episode.late_s = self._since, self._late
-        deed = Deed(silence, "dump", None, "asked for by watchdog-hook dump")
-        episode.incident = episode.incident.evolve(actions=(deed,))
-        self.incidents.dump(
-            episode,
-            silence,
-            self._age_in(episode),
-            self._sampler.taken,
-            how="moving" if moving else "silent" if state.stalled else "asked",
-            asked=True,
-        )
-        self.incidents.end(episode, silence)
-        return episode
-
     def _begin_iteration(self) -> None:
-        self._progress = FRESH
         self._entered = self.book.entered
-        self._since = self._cpu, self._now()
-        self._late = self._gil = 0.0
+        self._lateness.begin(self._now())
         self._sampler.begin()
+        self._stalls.begin()
 
     def _handle(self, event: object, now: float) -> None:
         if isinstance(event, StallBegan):
-            self._open_episode(event.silence)
+            self._stalls.open(event.silence)
         elif isinstance(event, StallEnded):
-            self._end_stall(event.silence)
+            if self.stalled:
+                self._calls.settle()
+                self._stalls.end(event.silence)
+                self._measure(self.host.timing, "stall_duration", event.silence)
         elif isinstance(event, Slow):
             calls = self.book.entered - self._entered
             facts = self._slow.began(self.where or "start-up", event.silence, now)
@@ -504,143 +390,34 @@ class Watchdog:
         elif isinstance(event, SlowEnded):
             self._slow.ended(self.where or "start-up", event.silence)
         elif isinstance(event, Paused):
-            self._pauses.append((now, event.seconds))
             self._calls.reset()
             self._sampler.paused()
-            before, self._pressure = self._pressure, self._evidence.pressure()
-            cause = self._evidence.pause_cause(before, self._pressure, event.seconds)
+            cause = self._lateness.paused(now, event.seconds)
             self.say("WARNING", "paused", pause_s=event.seconds, cause=cause, phase=self.where)
             self.count("pauses")
-
-    def _climb(self, silence: float, *, may_end: bool) -> None:
-        episode = self._episode
-        changed = (
-            episode is not None
-            and episode.dumped
-            and self._sampler.settled_elsewhere(episode.dumped_stack)
-        )
-        self._progress, steps = ladder.due(
-            self._limits,
-            self._progress,
-            silence,
-            changed=changed,
-            may_end=may_end and self._may_end(),
-        )
-        if Step.DUMP in steps:
-            self.fail.run("dump", self._dump, episode or self._open_episode(silence), silence)
-        if Step.DELTA in steps and episode is not None:
-            self._dump_again(episode, silence)
-        if Step.TERMINATE in steps:
-            self._end_process(silence)
-
-    def _may_end(self) -> bool:
-        """Tell whether nothing speaks against ending the process: it is neither moving nor debugged."""
-        if not self.config.terminate_after or self._state.moving:
-            return False
-        return not self._evidence.debugger()
-
-    # --- the loop's own incident, and those of other threads' calls --------------------------------
 
     def dumped_episode(self, flight: InFlight, now: float) -> Episode:
         """Return the incident a stuck call belongs to, dumped: that comes before anything is done to it."""
         if flight.thread != self.ident:
-            episode = self.incidents.begin(flight.thread, now - flight.started)
-            self.fail.run("dump", self._dump, episode, now - flight.started)
-            return episode
-        silence = self._state.silence(now)
-        episode = self._episode or self._open_episode(silence)
-        if not episode.dumped:
-            self._progress = ladder.dumped(self._limits, self._progress, silence)
-            self.fail.run("dump", self._dump, episode, silence)
-        elif flight.serial != episode.serial:
-            # Another call of the same silence: it has not been shown yet.
-            self._dump_again(episode, silence)
-        return episode
-
-    def _dump_again(self, episode: Episode, silence: float) -> None:
-        age = self._age_in(episode)
-        self.fail.run("delta", self.incidents.again, episode, silence, age, self._sampler.stack)
-        if episode.thread == self.ident:
-            self.outside.tell(episode.incident, episode.path)
-
-    def _open_episode(self, silence: float) -> Episode:
+            return self._stalls.dumped_elsewhere(flight.thread, now - flight.started)
         self._state = replace(self._state, stalled=True)
-        self._episode = episode = self.incidents.begin(self.ident, silence, self.where)
-        episode.since, episode.of_loop, episode.ended_by = self._since, True, self.ended_by
-        flight = self.book.current(self.ident)
-        self.say(
-            "WARNING",
-            "stall_began",
-            incident=episode.incident.id,
-            silent_s=silence,
-            phase=self.where,
-            call=flight.call.name if flight else None,
-            peer=str(flight.call.peer) if flight and flight.call.peer else None,
-        )
-        return episode
-
-    def _dump(self, episode: Episode, silence: float) -> None:
-        if episode.dumped:
-            return
-        samples = self._sampler.taken if episode.thread == self.ident else ()
-        episode.late_s, episode.gil_s = self._late, self._gil or None
-        how = "moving" if episode.thread == self.ident and self._state.moving else "silent"
-        self.incidents.dump(episode, silence, self._age_in(episode), samples, how=how)
-        if episode.thread == self.ident:
-            self.outside.tell(episode.incident, episode.path)
-        self.count("stalls", {"verdict": episode.incident.finding.id})
-
-    def _age_in(self, episode: Episode) -> float | None:
-        flight = self.book.current(episode.thread)
-        return None if flight is None else self.age(flight, self._now())
-
-    def _end_stall(self, lasted: float) -> None:
-        episode, self._episode = self._episode, None
-        if episode is None:
-            return
-        self._calls.settle()
-        self.incidents.end(episode, lasted)
-        self.outside.tell(None)
-        incident = episode.incident
-        landed = sum(deed.outcome == "landed" for deed in incident.actions)
-        by = "told to end" if episode.last_words else "interrupted" if landed else "by itself"
-        self.say(
-            "WARNING",
-            "stall_ended",
-            incident=incident.id,
-            silent_s=lasted,
-            phase=incident.phase,
-            call=incident.call,
-            peer=incident.peer,
-            outcome=by,
-            interrupts=landed or None,
-            waiting=incident.waiting,
-        )
-        self._measure(self.host.timing, "stall_duration", lasted)
-
-    def _end_process(self, silence: float, why: str | None = None) -> None:
-        about = {"action": "exit", "outcome": why, "exit_code": 75}
-        # With a reason of its own there need be no stall.
-        episode = self._episode or (None if why else self._open_episode(silence))
-        if episode is None:
-            line = log_line("terminate", phase=self.where, **about, component=self.host.component)
-            self._actions.urgent(line)
-            self._actions.say("ERROR", line, wait=True)
-        else:
-            deed = Deed(silence, "terminate", None, "exit code 75")
-            last_words = self.incidents.last_words
-            self.fail.run("last words", last_words, episode, "terminate", deed, **about)
-        self._actions.terminate()
+        silence, moving = self._state.silence(now), self._state.moving
+        return self._stalls.dumped(flight, silence, moving=moving)
 
     # --- small things -----------------------------------------------------------------------------
 
     def age(self, flight: InFlight, now: float) -> float:
         """Return the seconds a call has been open in which the process ran."""
-        return now - flight.started - self.paused_since(flight.started)
+        return now - flight.started - self._lateness.paused_since(flight.started)
+
+    def age_in(self, thread: int) -> float | None:
+        """Return the age of the call that a thread is in, as `age` has it; None where it is in none."""
+        flight = self.book.current(thread)
+        return None if flight is None else self.age(flight, self._now())
 
     def paused_since(self, moment: float) -> float:
         """Return for how many seconds since this moment the process did not run."""
-        return sum(min(length, end - moment) for end, length in self._pauses if end > moment)
+        return self._lateness.paused_since(moment)
 
     def say(self, level: str, event: str, **fields: Any) -> None:
         """Log one event from the watchdog's thread."""
@@ -662,7 +439,7 @@ class Watchdog:
     @property
     def stalled(self) -> bool:
         """Tell whether the loop is silent for long, or was when last looked at."""
-        return self._episode is not None
+        return self._stalls.episode is not None
 
     @property
     def now(self) -> float:
@@ -681,23 +458,3 @@ class Watchdog:
     def _gauges(self, silence: float) -> None:
         self.host.gauge("silence", silence)
         self.host.gauge("breaker_open", 1.0 if self.host.breaker_open() else 0.0)
-
-
-def signal_name(number: int) -> str:
-    """Return what a signal is called: SIGTERM."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _real_evidence() -> Evidence:
-    from watchdog_hook.evidence.here import Evidence as Real
-
-    return Real()
-
-
-def _real_actions(config: Config, mask: Callable[[str], str]) -> Actions:
-    from watchdog_hook.actions.deeds import Deeds
-
-    return Deeds(config, mask)

@@ -74,9 +74,9 @@ def test_it_takes_the_timer_a_signal_and_the_fatal_ones_and_gives_them_back(tmp_
         before = faulthandler.is_enabled(), timers(), files()
         with dog() as one:
             looks(one)
-            number = one.outside.backstop.signals[0]
+            number = one.deputies.backstop.signals[0]
             caught = backstop._status("self")["SigCgt"] >> (number - 1) & 1
-            during = faulthandler.is_enabled(), timers(), caught, one.outside.limits()
+            during = faulthandler.is_enabled(), timers(), caught, one.deputies.limits()
         while timers():
             pass
         after = faulthandler.is_enabled(), timers(), files()
@@ -100,7 +100,7 @@ def test_while_the_sentinel_watches_the_timer_is_not_armed(tmp_path):
         with dog(sentinel=True) as one:
             looks(one)
             armed = timers()
-            limits = one.outside.limits()
+            limits = one.deputies.limits()
         say(armed=armed, limits=limits)
         """,
     )
@@ -144,7 +144,7 @@ def test_a_timer_that_somebody_armed_before_is_left_alone(tmp_path):
         faulthandler.dump_traceback_later(1, file=theirs)
         with dog(backstop_after=0.3) as one:
             looks(one)
-            off = one.outside.limits()
+            off = one.deputies.limits()
             while not os.path.getsize(theirs.name):
                 one.beat()
         say(off=off)
@@ -163,15 +163,15 @@ def test_a_timer_that_somebody_arms_after_us_is_left_alone_until_he_takes_it_bac
         theirs = open(os.path.join(sys.argv[1], "theirs"), "w+")
         with dog(backstop_after=30) as one:
             looks(one)
-            ours = one.outside.limits()
+            ours = one.deputies.limits()
             faulthandler.dump_traceback_later(1, file=theirs)
             looks(one)
-            off = one.outside.limits()
+            off = one.deputies.limits()
             while not os.path.getsize(theirs.name):
                 one.beat()
             faulthandler.cancel_dump_traceback_later()
             looks(one)
-            again = one.outside.limits(), timers()
+            again = one.deputies.limits(), timers()
         say(ours=ours, off=off, again=again)
         """,
     )
@@ -194,7 +194,7 @@ def test_a_signal_that_somebody_has_is_not_taken(tmp_path):
         libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
         libc.signal(third, ctypes.cast(native, ctypes.c_void_p))  # behind Python's back
         with dog() as one:
-            taken = one.outside.backstop.signals[0]
+            taken = one.deputies.backstop.signals[0]
         say(taken=taken, fourth=backstop.CANDIDATES[3])
         """,
     )
@@ -213,7 +213,7 @@ def test_a_child_that_ends_as_python_does_ends(tmp_path):
             child = os.fork()
             if not child:
                 signal.alarm(20)
-                facts = faulthandler.is_enabled(), one.outside.backstop
+                facts = faulthandler.is_enabled(), one.deputies.backstop
                 faulthandler.dump_traceback_later(100)
                 faulthandler.cancel_dump_traceback_later()
                 sys.exit(0 if facts == (False, None) else 3)
@@ -233,7 +233,7 @@ def test_the_signal_does_nothing_to_a_child(tmp_path):
         """
         with dog() as one:
             looks(one)
-            number = one.outside.backstop.signals[0]
+            number = one.deputies.backstop.signals[0]
             child = os.fork()
             if not child:
                 os._exit(backstop._status("self")["SigCgt"] >> (number - 1) & 1)
@@ -320,8 +320,8 @@ def test_a_second_watchdog_of_a_process_leaves_all_of_it_to_the_first(tmp_path):
         second.start()
         looks(first)
         looks(second)
-        limits = first.outside.limits(), second.outside.limits()
-        nothing = second.outside.backstop is None
+        limits = first.deputies.limits(), second.deputies.limits()
+        nothing = second.deputies.backstop is None
         second.stop()
         looks(first)
         still = timers()
@@ -329,7 +329,7 @@ def test_a_second_watchdog_of_a_process_leaves_all_of_it_to_the_first(tmp_path):
         third = dog()
         third.start()
         looks(third)
-        moved = third.outside.backstop is not None
+        moved = third.deputies.backstop is not None
         third.stop()
         say(limits=limits, nothing=nothing, still=still, moved=moved)
         """,

@@ -419,7 +419,7 @@ class TestSilence:
         at.watch()
         at.until(reads)
         at.clock.jump(LATER)
-        at.dog._pauses.append((at.clock.now(), LATER))
+        at.dog._lateness.paused(at.clock.now(), LATER)
 
         assert at.later(0.1) == []
 
@@ -495,11 +495,11 @@ class TestEnding:
         at = stage(restart_watchers=True)
         watcher = at.watch().kube_watchers["here"]
         at.until(reads)
-        at.dog._episode = object()
+        at.dog._stalls.episode = object()
         ((_, facts),) = at.later()
         assert facts["action"] == "kill -9 later"
         assert watcher.is_alive()
-        at.dog._episode = None
+        at.dog._stalls.episode = None
         ((_, facts),) = at.later(of_airflow.LOOK_EVERY)
 
         assert facts["action"] == "kill -9"

@@ -496,7 +496,7 @@ def test_the_evidence_comes_before_the_end_of_the_process():
 def test_a_loop_that_wants_out_is_ended_by_the_next_look_after_what_it_said():
     scene = Scene().beat()
     scene.dog.note("fenced", job_id=7)
-    scene.dog._leaving = "fenced"
+    scene.dog._leaving.wanted = "fenced"
     with pytest.raises(Ended):
         scene.look()
 
@@ -511,9 +511,9 @@ def test_a_loop_that_wants_out_in_the_middle_of_a_look_has_its_say_first(monkeyp
 
     def said_and_then(now: float) -> None:
         say(now)
-        if scene.dog._leaving is None:
+        if scene.dog._leaving.wanted is None:
             scene.dog.note("fenced", job_id=7)
-            scene.dog._leaving = "fenced"
+            scene.dog._leaving.wanted = "fenced"
 
     monkeypatch.setattr(scene.dog, "_say_notes", said_and_then)
     with pytest.raises(Ended):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from watchdog_hook.core.text import clean
-from watchdog_hook.watchdog import signal_name
+from watchdog_hook.leaving import signal_name
 
 if TYPE_CHECKING:
     from watchdog_hook.integrations.airflow.fence import Fence

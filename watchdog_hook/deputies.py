@@ -1,0 +1,160 @@
+"""What speaks for the watchdog when it cannot: the backstop in this process, and the sentinel beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from watchdog_hook.actions.backstop import Backstop, is_taken
+from watchdog_hook.actions.directory import host_in_ids, incident_directory
+from watchdog_hook.sentinel import proc, start
+from watchdog_hook.sentinel import pulse as places
+
+if TYPE_CHECKING:
+    from watchdog_hook.watchdog import Watchdog
+
+SENTINEL_LOOKS = 20  # looks from one question whether the sentinel lives to the next
+SENTINEL_PATIENCE = 20.0  # seconds for it to say who it is
+ALONE = "the backstop speaks for itself"
+
+
+class Deputies:
+    """The backstop and the sentinel of one watchdog; a forked child has neither."""
+
+    def __init__(self, dog: Watchdog) -> None:
+        self._dog = dog
+        self._outside = dog.outside
+        self.backstop: Backstop | None = None
+        self._expected: float | None = None  # since when there should be a sentinel
+        self._sentinel = 0  # its pid, once it may look into us
+        self._looks = 0
+        self._heard: str | None = None  # the sentinel's note that was read last
+
+    def summon(self) -> None:
+        """Take the backstop and start the sentinel; what is not to be had is said once. By the loop's thread."""
+        try:
+            self._take(self._dog.now)
+        except start.CannotStart as error:
+            self._dog.note("part_off", part="sentinel", outcome=f"{error}; {ALONE}")
+        limits = self.limits()
+        if limits is not None:
+            self._dog.note("part_off", part="backstop", outcome=limits)
+
+    def look(self, now: float) -> None:
+        """Put the backstop off until the next look, and say what became of the sentinel, and what it found."""
+        lost = self._arm(now)
+        if lost is not None:
+            self._dog.say("ERROR", "part_off", part="sentinel", outcome=f"{lost}; {ALONE}")
+        note = self._note()
+        if note is not None:
+            self._dog.say(
+                "WARNING",
+                "backstop_ended",
+                incident=note.get("incident") or None,
+                silent_s=float(note["lasted"]),
+                phase=self._dog.where,
+                outcome=note.get("sentence"),
+                cause=note.get("cause"),
+            )
+
+    def dismiss(self) -> None:
+        """Give back what was taken of faulthandler. The sentinel ends by itself: nobody is watched any more."""
+        if self.backstop is not None:
+            self.backstop.disarm()
+        self._alive()
+
+    def forget(self) -> None:
+        """In a forked child: leave what is the parent's alone. Takes no lock."""
+        backstop, self.backstop = self.backstop, None
+        if backstop is not None:
+            backstop.forget()
+        self._expected, self._sentinel = None, 0
+
+    def before_fork(self) -> None:
+        """Stop the backstop's timer: a child would wait for its thread, at its own end, for ever."""
+        if self.backstop is not None:
+            self.backstop.hold()
+
+    def after_fork(self) -> None:
+        """Let it go on."""
+        if self.backstop is not None:
+            self.backstop.go_on()
+
+    def limits(self) -> str | None:
+        """Return what of the backstop is wanted and off, and why; None where all of it is there."""
+        backstop = self.backstop
+        if backstop is None:
+            return None
+        if self._expected is None:
+            return backstop.off
+        return None if all(backstop.signals) else "no real-time signal is free"
+
+    def _take(self, now: float) -> None:
+        pulse = self._outside.pulse
+        # One watchdog of a process is enough: what stops its thread stops that of any other.
+        if pulse.fd < 0 or is_taken():
+            return
+        config, backstop = self._dog.config, Backstop(self._outside.after)
+        self.backstop = backstop
+        backstop.take()
+        if not config.sentinel:
+            backstop.speak_up()
+            backstop.arm()
+            return
+        pulse.words[places.SIGNAL], pulse.words[places.SIGNAL_ALL] = backstop.signals
+        pulse.words[places.BACKSTOP] = backstop.file + 1
+        py_spy = start.find_py_spy(config.py_spy)
+        kept = str(config.incident_retention)
+        words = (str(incident_directory(config.incident_dir)), host_in_ids(), kept, py_spy)
+        try:
+            start.start(pulse.fd, backstop.file, words)
+        except start.CannotStart:
+            backstop.speak_up()
+            backstop.arm()
+            raise
+        self._expected = now
+
+    def _arm(self, now: float) -> str | None:
+        """Put the backstop off. Return what became of the sentinel, once, if it is gone."""
+        if self.backstop is None:
+            return None
+        self.backstop.arm()
+        if self._expected is None:
+            return None
+        pid = self._outside.pulse.words[places.SENTINEL]
+        if pid and not self._sentinel:
+            self._sentinel = pid
+            start.allow_to_trace(pid)
+        self._looks += 1
+        if self._looks % SENTINEL_LOOKS or (not pid and now - self._expected < SENTINEL_PATIENCE):
+            return None
+        if pid and self._alive():
+            return None
+        self._expected = None
+        self.backstop.speak_up()
+        return "the sentinel has ended" if pid else "the sentinel did not come"
+
+    def _note(self) -> dict[str, str] | None:
+        """Return the sentinel's note of a silence that is over, once: since, cause, incident, sentence, lasted."""
+        text = self._outside.pulse.read(places.NOTE)
+        if not text or text == self._heard:
+            return None
+        self._heard = text
+        note = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        note["lasted"] = str(max(0.0, self._outside.woke - float(note.get("since", "nan"))))
+        return note
+
+    def _alive(self) -> bool:
+        """Tell whether the sentinel lives; where it was given to us as a child, bury it."""
+        if not self._sentinel:
+            return False
+        with contextlib.suppress(OSError):  # it is nobody's child, or init's: so it should be
+            if os.waitpid(self._sentinel, os.WNOHANG)[0]:
+                self._sentinel = 0
+                return False
+        with contextlib.suppress(OSError):
+            os.kill(self._sentinel, 0)
+            # A zombie takes signals too, and stays one in a container whose first process buries nobody.
+            return proc.stat(f"/proc/{self._sentinel}/stat")[:1] not in (["Z"], ["X"])
+        return False
