@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from watchdog_hook.cli import dump, from_outside, levers, live, main
+from watchdog_hook.cli import from_outside, levers, live, main, pulses, request
 from watchdog_hook.sentinel import pulse
 from watchdog_hook.sentinel.pulse import Pulse
 from watchdog_hook.sentinel.start import find_py_spy
@@ -112,8 +112,8 @@ def ask(capsys):
 @pytest.fixture
 def _at_once(monkeypatch):
     """A hook that does not look is given up soon."""
-    monkeypatch.setattr(dump, "LEAST", 0.2)
-    monkeypatch.setattr(dump, "LATE", 0.5)
+    monkeypatch.setattr(request, "LEAST", 0.2)
+    monkeypatch.setattr(request, "LATE", 0.5)
     monkeypatch.setattr(from_outside, "find_py_spy", lambda option: "")
 
 
@@ -419,7 +419,7 @@ def test_who_asks_at_once_again_gets_the_same_dump(start, ask, tmp_path):
     answers: list[tuple[str, str]] = []
 
     def asks() -> None:
-        answers.append(dump.ask(dump._chosen(victim.pid)))
+        answers.append(request.Request(*pulses.of(victim.pid, write=True)).answer())
 
     for _ in range(3):
         together = [threading.Thread(target=asks) for _ in range(4)]
@@ -521,8 +521,8 @@ def test_of_a_stopped_process_no_answer_is_awaited(start, ask, monkeypatch):
 )
 @pytest.mark.parametrize("what", ["holds_interpreter", "unwatched"])
 def test_py_spy_shows_what_no_hook_can(start, ask, what, monkeypatch):
-    monkeypatch.setattr(dump, "LEAST", 0.2)
-    monkeypatch.setattr(dump, "LATE", 0.5)
+    monkeypatch.setattr(request, "LEAST", 0.2)
+    monkeypatch.setattr(request, "LATE", 0.5)
     victim = start(what)
 
     code, out, _ = ask("dump", "--pid", victim.pid)
@@ -536,19 +536,18 @@ def test_py_spy_shows_what_no_hook_can(start, ask, what, monkeypatch):
 def test_a_hook_that_leaves_meanwhile_is_not_waited_for(start):
     victim = start("turning")
     os.kill(victim.pid, signal.SIGSTOP)
-    one = dump._chosen(victim.pid)
+    (one,) = pulses.of(victim.pid, write=True)
+    asked = request.Request(one)
     why: list[BaseException] = []
 
     def asks() -> None:
         try:
-            dump.ask(one)
-        except dump.Unanswered as error:
+            asked.answer()
+        except request.Unanswered as error:
             why.append(error)
 
     asking = threading.Thread(target=asks)
     asking.start()
-    while one.pulse.words[pulse.REQUEST] == one.pulse.words[pulse.ANSWERED]:
-        time.sleep(0.01)
     victim.close()
     asking.join()
 

@@ -8,6 +8,7 @@ import pytest
 
 from watchdog_hook.cli import live, main
 from watchdog_hook.cli.live import Life
+from watchdog_hook.cli.pulses import Watched
 from watchdog_hook.sentinel import pulse as places
 from watchdog_hook.sentinel.pulse import Pulse
 
@@ -33,7 +34,7 @@ def life(
     pulse.numbers[places.DUMP_AFTER] = 30.0
     lines = (f"{key}={value}" for key, value in (told or {}).items())
     pulse.write(places.STATE, "\n".join(lines))
-    return Life(7, pulse, NOW, max_silence, process)
+    return Life(Watched(7, pulse), NOW, max_silence, process)
 
 
 TOLD = {
