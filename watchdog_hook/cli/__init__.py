@@ -155,9 +155,9 @@ def _add_live(verbs: argparse._SubParsersAction[_Parser]) -> None:
         help="tell whether the loop turns; for a probe",
         description=(
             "Tell in one line whether a watched loop turns, and of a stall what the hook found. For a Kubernetes"
-            " exec probe: it reads the memory that the hook shares, and imports no Airflow. Of several watched loops,"
-            " in one process or more, each has a line, the worst first, and all have to turn; a process that another"
-            " of them started is that one's to look after."
+            " exec probe: it reads the memory that the hook shares, and imports no Airflow. Of several watched"
+            " loops, in one process or more, each has a line, the worst first, and all have to turn. A process"
+            " that another of them started is that one's to look after."
         ),
         epilog=(
             "Exit codes: 0 each turns, 1 one has been silent for longer than is allowed, or nothing is watched"
