@@ -143,11 +143,8 @@ def test_a_scheduler_whose_own_code_holds_the_interpreter_is_told_from_outside(
         scheduler.wait_text("_run_scheduler_loop (", since=mark)
         folder = home.folder / "logs" / "watchdog_hook" / told["incident"]
         scheduler.wait_for((folder / "incident.json").exists, 30, "the files")
-        probe = ask(scheduler, "live", "--max-silence", "1")
-        assert probe.returncode == 1
-        assert probe.stdout.startswith(f"stalled: the loop of pid {scheduler.pid} ")
         saw = f"the sentinel saw (incident {told['incident']}): A call into C sleeps and keeps"
-        assert saw in probe.stdout
+        assert saw in ask(scheduler, "live").stdout
 
         with (home.folder / "hold").open("w"):  # lets it go
             over = scheduler.wait_event("backstop_ended", since=mark)
