@@ -118,12 +118,17 @@ def incident_of(process: Scheduler, event_id: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("command", [PROCESSOR, TRIGGERER])
 def test_nobody_but_the_scheduler_is_watched_unasked(start: Start, dags: Path, command):
+    # The child that reads a DAG lives for a moment only, unless that takes long.
+    fifo = dags / "wait"
+    os.mkfifo(fifo)
+    (dags / "alone.py").write_text(f"open({str(fifo)!r}).close()\n{DAG}", encoding="utf-8")
     process = start({**settings(bad_setting=1), "core.dags_folder": dags}, command=command)
     ready = "Starting the Dag Processor Job" if command is PROCESSOR else "Starting the triggerer"
     process.wait_text(ready, timeout=120)
     process.wait_for(lambda: len(process.family()) > 1 or AIRFLOW < (3, 0), 60, "a child")
 
     assert watched(process) == []
+    release(fifo)
     process.terminate()
     assert "watchdog_hook" not in process.text()
 
