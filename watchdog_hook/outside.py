@@ -41,6 +41,12 @@ class Outside:
         pulse.words[places.LOOP] = loop
         self.pulse = pulse
 
+    def name(self, component: str | None, loop: str | None) -> None:
+        """Say whose pulse this is, for a process may have several. Called once it is shown."""
+        named = {"component": component, "loop": loop}
+        lines = (f"{key}={clean(value)}" for key, value in named.items() if value)
+        self.pulse.write(places.WHOSE, "\n".join(lines))
+
     def hide(self) -> None:
         """Say that nobody is watched any more."""
         self.pulse.words[places.MARK] = 0

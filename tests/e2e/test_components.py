@@ -98,6 +98,19 @@ def defer(process: Scheduler, *triggers: str) -> None:
     )
 
 
+def ask(process: Scheduler, pid: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run one of our commands about one of its processes, as a shell in its container would."""
+    return subprocess.run(
+        [sys.executable, "-m", "watchdog_hook", *words, "--pid", str(pid)],
+        env=process.home.environment(),
+        cwd=process.home.folder,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
 def incident_of(process: Scheduler, event_id: str) -> dict[str, object]:
     path = process.home.folder / "logs" / "watchdog_hook" / event_id / "incident.json"
     return json.loads(path.read_text(encoding="utf-8"))
@@ -105,12 +118,17 @@ def incident_of(process: Scheduler, event_id: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("command", [PROCESSOR, TRIGGERER])
 def test_nobody_but_the_scheduler_is_watched_unasked(start: Start, dags: Path, command):
+    # The child that reads a DAG lives for a moment only, unless that takes long.
+    fifo = dags / "wait"
+    os.mkfifo(fifo)
+    (dags / "alone.py").write_text(f"open({str(fifo)!r}).close()\n{DAG}", encoding="utf-8")
     process = start({**settings(bad_setting=1), "core.dags_folder": dags}, command=command)
     ready = "Starting the Dag Processor Job" if command is PROCESSOR else "Starting the triggerer"
     process.wait_text(ready, timeout=120)
     process.wait_for(lambda: len(process.family()) > 1 or AIRFLOW < (3, 0), 60, "a child")
 
     assert watched(process) == []
+    release(fifo)
     process.terminate()
     assert "watchdog_hook" not in process.text()
 
@@ -227,9 +245,26 @@ def test_a_trigger_that_blocks_is_named_with_its_line_and_the_tasks_it_holds_up(
     dump = process.wait_event("dump", timeout=60)
     process.wait_text("Files: ")
     incident = incident_of(process, dump.facts["incident"])
+    pid = incident["pid"]
+    lives = ask(process, pid, "live", "--max-silence", "5")
+    dumped = ask(process, pid, "dump", "--json")
     release(fifo)
     process.wait_event("stall_ended")
 
+    loops = [f"stalled: the loop of pid {pid} (triggerer, asyncio) has been silent for "]
+    causes = ["event-loop-blocked"]
+    if AIRFLOW < (3, 0):  # the main loop is in the same process
+        loops.append(f"turning: the loop of pid {pid} (triggerer, main) beat ")
+        causes.append("no-stall")
+    assert lives.returncode == 1
+    lines = lives.stdout.splitlines()
+    assert [line[: len(loop)] for line, loop in zip(lines, loops, strict=True)] == loops
+    assert f"Incident {incident['id']}: " in lines[0]
+    assert dumped.returncode == 0, dumped.stderr
+    told = json.loads(dumped.stdout)
+    told = told if AIRFLOW < (3, 0) else [told]
+    assert sorted(each["verdict"]["id"] for each in told) == causes
+    assert {each["pid"] for each in told} == {pid}
     assert before == ["armed", "armed"]
     assert dump.facts["component"] == "triggerer"
     assert dump.facts["cause"] == "event-loop-blocked"

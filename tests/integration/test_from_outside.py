@@ -18,7 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from watchdog_hook.cli import dump, from_outside, levers, live, main
+from tests.integration.silence import patiently, silent
+from watchdog_hook.cli import from_outside, levers, live, main, pulses, request
 from watchdog_hook.sentinel import pulse
 from watchdog_hook.sentinel.pulse import Pulse
 from watchdog_hook.sentinel.start import find_py_spy
@@ -112,8 +113,8 @@ def ask(capsys):
 @pytest.fixture
 def _at_once(monkeypatch):
     """A hook that does not look is given up soon."""
-    monkeypatch.setattr(dump, "LEAST", 0.2)
-    monkeypatch.setattr(dump, "LATE", 0.5)
+    monkeypatch.setattr(request, "LEAST", 0.2)
+    monkeypatch.setattr(request, "LATE", 0.5)
     monkeypatch.setattr(from_outside, "find_py_spy", lambda option: "")
 
 
@@ -308,6 +309,90 @@ def test_a_watched_child_is_its_parents_to_look_after(start, ask, monkeypatch):
     assert ask("live", "--max-silence", 0.6)[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("what", "stalled", "turns"),
+    [
+        ("two_of_which_main_is_silent", "main thread", "thread {other}"),
+        ("two_of_which_main_turns", "triggerer, asyncio", "main thread"),
+    ],
+)
+def test_all_loops_of_a_process_have_to_turn(start, ask, monkeypatch, what, stalled, turns):
+    victim = start(what)
+    (other,) = victim.said
+    found_here(monkeypatch, victim.pid)
+
+    for words in (["live", "--pid", victim.pid], ["live"]):
+        said = until(
+            lambda: ask(*words, "--max-silence", 0.6),  # noqa: B023 - called before the next turn
+            lambda code, out: code == 1 and "Incident" in out and "turning: " in out,
+        )
+
+        worst, best = said.splitlines()
+        assert worst.startswith(f"stalled: the loop of pid {victim.pid} ({stalled}) has been ")
+        turning = turns.format(other=other)
+        assert best.startswith(f"turning: the loop of pid {victim.pid} ({turning}) beat ")
+        assert ask(*words)[0] == 0  # 240 s are allowed
+    told = json.loads(ask("live", "--max-silence", 0.6, "--json")[1])
+    assert {each["thread"] for each in told["processes"]} == {victim.pid, int(other)}
+    assert {each["loop"] for each in told["processes"]} <= {"asyncio", None}
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause", "state", "says"),
+    [
+        ("regex", "gil_held", "stalled", "The loop's thread computes in C and keeps the interp"),
+        (
+            "pydll",
+            "gil_held",
+            "stalled",
+            "A call into C sleeps and keeps the interpreter (the GIL)",
+        ),
+        ("beating", "stopped", "stalled", "It is stopped (SIGSTOP)."),
+        ("fault", "watchdog_gone", "turning", "The watchdog's thread has ended; "),
+    ],
+)
+def test_what_the_sentinel_saw_is_said(tmp_path, ask, kind, cause, state, says):
+    with silent(tmp_path, kind) as victim:
+        live_now = ("live", "--pid", victim.pid, "--max-silence", 1)
+        assert "the sentinel" not in ask(*live_now)[1]
+        victim.tell()
+        if cause == "stopped":
+            os.kill(victim.pid, signal.SIGSTOP)
+
+        said = until(
+            lambda: ask(*live_now),
+            lambda code, out: (
+                # A busy machine may first have it see that it is starved; it looks again.
+                says in out and out.startswith(state) and code == (state == "stalled")
+            ),
+        )
+
+        incident = "" if cause == "stopped" else f" (incident {victim.incident()[0].name})"
+        assert f" s; the sentinel saw{incident}: {says}" in said
+        told = json.loads(ask(*live_now, "--json")[1])
+        assert told["processes"][0]["sentinel"]["cause"] == cause
+
+
+@pytest.mark.parametrize("kind", ["pydll", "beating"])
+def test_what_the_sentinel_saw_is_over_when_the_watchdog_looks_again(tmp_path, ask, kind):
+    with silent(tmp_path, kind) as victim:
+        live_now = ("live", "--pid", victim.pid, "--max-silence", 1)
+        victim.tell()
+        if kind == "beating":
+            os.kill(victim.pid, signal.SIGSTOP)
+        until(lambda: ask(*live_now), lambda code, out: "the sentinel saw" in out)
+        if kind == "beating":
+            os.kill(victim.pid, signal.SIGCONT)
+        else:
+            victim.tell()
+        page = pulse.of_process(victim.pid)
+        ticked = page.numbers[pulse.TICK_AT]
+        patiently(lambda: page.numbers[pulse.TICK_AT] > ticked, "a look")
+
+        assert "the sentinel saw" not in ask(*live_now)[1]
+        assert page.read(pulse.NOTE)
+
+
 @pytest.mark.parametrize("place", [pulse.PID, pulse.STARTED])
 def test_a_pulse_of_another_process_counts_for_nothing(ask, place):
     """As in a child that was forked past our hook, or in a later process of the same number."""
@@ -419,7 +504,7 @@ def test_who_asks_at_once_again_gets_the_same_dump(start, ask, tmp_path):
     answers: list[tuple[str, str]] = []
 
     def asks() -> None:
-        answers.append(dump.ask(dump._chosen(victim.pid)))
+        answers.append(request.Request(*pulses.of(victim.pid, write=True)).answer())
 
     for _ in range(3):
         together = [threading.Thread(target=asks) for _ in range(4)]
@@ -430,6 +515,40 @@ def test_who_asks_at_once_again_gets_the_same_dump(start, ask, tmp_path):
 
     assert len(answers) == 12
     assert len(incidents(tmp_path)) <= 2  # five seconds may have passed meanwhile
+
+
+def test_every_loop_of_a_process_is_dumped(start, ask):
+    victim = start("two_of_which_main_turns")
+    until(
+        lambda: ask("live", "--pid", victim.pid, "--max-silence", 0.6),
+        lambda code, out: "Incident" in out,
+    )
+
+    code, out, err = ask("dump", "--pid", victim.pid)
+
+    assert code == 0
+    heads = [line for line in out.splitlines() if line.startswith("watchdog_hook: event=dump ")]
+    assert sorted("cause=no-stall asked=true" in head for head in heads) == [False, True]
+    assert len(set(re.findall(r"^incident (\S+), files in ", err, re.M))) == 2
+    code, out, _ = ask("dump", "--pid", victim.pid, "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert sorted(each["verdict"]["id"] == "no-stall" for each in told) == [False, True]
+    assert len({each["id"] for each in told}) == 2
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_of_two_hooks_the_one_that_answers_is_shown_and_the_other_said(start, ask, monkeypatch):
+    monkeypatch.setattr(request, "LATE", 5)  # one that dumps does not look meanwhile
+    victim = start("two_of_which_one_has_no_watchdog")
+    (other,) = victim.said
+
+    code, out, err = ask("dump", "--pid", victim.pid)
+
+    assert code == 1
+    assert out.count("event=dump") == 1
+    assert f"the hook of pid {victim.pid} (thread {other}) has not looked for" in err
+    assert err.count("py-spy is neither") == 1
 
 
 def test_files_that_cannot_be_read_here_are_named(start, ask, tmp_path):
@@ -521,8 +640,8 @@ def test_of_a_stopped_process_no_answer_is_awaited(start, ask, monkeypatch):
 )
 @pytest.mark.parametrize("what", ["holds_interpreter", "unwatched"])
 def test_py_spy_shows_what_no_hook_can(start, ask, what, monkeypatch):
-    monkeypatch.setattr(dump, "LEAST", 0.2)
-    monkeypatch.setattr(dump, "LATE", 0.5)
+    monkeypatch.setattr(request, "LEAST", 0.2)
+    monkeypatch.setattr(request, "LATE", 0.5)
     victim = start(what)
 
     code, out, _ = ask("dump", "--pid", victim.pid)
@@ -536,19 +655,18 @@ def test_py_spy_shows_what_no_hook_can(start, ask, what, monkeypatch):
 def test_a_hook_that_leaves_meanwhile_is_not_waited_for(start):
     victim = start("turning")
     os.kill(victim.pid, signal.SIGSTOP)
-    one = dump._chosen(victim.pid)
+    (one,) = pulses.of(victim.pid, write=True)
+    asked = request.Request(one)
     why: list[BaseException] = []
 
     def asks() -> None:
         try:
-            dump.ask(one)
-        except dump.Unanswered as error:
+            asked.answer()
+        except request.Unanswered as error:
             why.append(error)
 
     asking = threading.Thread(target=asks)
     asking.start()
-    while one.pulse.words[pulse.REQUEST] == one.pulse.words[pulse.ANSWERED]:
-        time.sleep(0.01)
     victim.close()
     asking.join()
 

@@ -95,7 +95,7 @@ def test_a_watchdog_that_was_stopped_does_not_stand_before_the_next_one():
     with Watchdog() as gone:
         pass
     with Watchdog() as dog:
-        found = of(os.getpid())
+        (found,) = of(os.getpid())
 
         assert gone.outside.pulse.words[pulse.MARK] == 0
         assert found.pulse.words[pulse.WATCHDOG] == dog.outside.pulse.words[pulse.WATCHDOG]

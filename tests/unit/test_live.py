@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from watchdog_hook.cli import live, main
+from watchdog_hook.cli import live, main, pulses
 from watchdog_hook.cli.live import Life
+from watchdog_hook.cli.pulses import Watched
 from watchdog_hook.sentinel import pulse as places
 from watchdog_hook.sentinel.pulse import Pulse
 
@@ -23,9 +24,16 @@ def life(
     told: dict[str, str] | None = None,
     max_silence: float = 240.0,
     process: str = "S",
+    note: dict[str, object] | None = None,
+    torn: bool = False,
 ) -> Life:
-    """Return what is made of a pulse; `beat` and `tick` are seconds ago."""
-    pulse = Pulse.private()
+    """
+    Return what is made of a pulse; `beat` and `tick` are seconds ago.
+
+    `note`: of the sentinel, of the present silence where it does not say otherwise. `torn`: while it is written.
+    """
+    memory = bytearray(places.SIZE)
+    pulse = Pulse(memory)
     pulse.numbers[places.BEAT_AT] = NOW - beat
     pulse.numbers[places.TICK_AT] = NOW - tick
     pulse.numbers[places.EXCUSED] = excused
@@ -33,7 +41,12 @@ def life(
     pulse.numbers[places.DUMP_AFTER] = 30.0
     lines = (f"{key}={value}" for key, value in (told or {}).items())
     pulse.write(places.STATE, "\n".join(lines))
-    return Life(7, pulse, NOW, max_silence, process)
+    pulse.numbers[places.BACKSTOP_AFTER] = 90.0
+    if note:
+        given = {"since": NOW - tick, "incident": "", **note}
+        pulse.write(places.NOTE, "\n".join(f"{key}={value}" for key, value in given.items()))
+        memory[places.NOTE[0] + 20] ^= torn
+    return Life(Watched(7, pulse), NOW, max_silence, process)
 
 
 TOLD = {
@@ -109,6 +122,93 @@ def test_a_watchdog_that_has_not_had_its_first_look_is_not_late():
     assert not life(beat=0.2, tick=NOW).late
 
 
+HELD = {"cause": "gil_held", "incident": "X-1", "sentence": "Thread 9 keeps the interpreter."}
+STOPPED = {"cause": "stopped", "sentence": "It is stopped (SIGSTOP)."}
+SAW = "the sentinel saw"
+
+
+def test_the_sentinel_says_what_the_watchdog_cannot():
+    held = life(beat=500, tick=500, told=TOLD, note=HELD)
+
+    assert (
+        f"for 500 s; {SAW} (incident X-1): Thread 9 keeps the interpreter. Incident" in held.line()
+    )
+    assert "something holds the interpreter" not in held.line()
+    assert held.plain()["sentinel"] == HELD
+
+
+@pytest.mark.parametrize(
+    "lacks",
+    [
+        {"note": HELD, "torn": True},
+        {"note": {**HELD, "since": NOW - 500.1}},  # of an earlier silence
+        {"note": {**HELD, "since": "x"}},
+        {"note": {**HELD, "since": "nan"}},
+        {"note": {**HELD, "sentence": ""}},
+        {"note": STOPPED},  # and goes on since
+        {},
+    ],
+)
+def test_without_a_note_of_this_silence_it_is_said_what_is_known(lacks):
+    held = life(beat=500, tick=500, told=TOLD, **lacks)
+
+    assert SAW not in held.line()
+    assert "something holds the interpreter" in held.line()
+    assert held.plain()["sentinel"] is None
+
+
+def test_a_note_that_is_younger_than_any_silence_of_the_watchdog_is_none():
+    """As one whose silence ended just before the note was written."""
+    assert SAW not in life(beat=500, tick=2, note=HELD).line()
+
+
+def test_a_stopped_process_is_not_said_to_hold_the_interpreter():
+    assert SAW not in life(beat=500, tick=500, process="T", note=HELD).line()
+    stopped = life(beat=500, tick=500, process="T", note=STOPPED).line()
+    assert f"for 500 s; {SAW}: It is stopped (SIGSTOP)." in stopped
+
+
+def test_a_long_note_has_room_in_the_event_of_a_probe():
+    note = {**HELD, "sentence": "z" * 3900}
+
+    assert len(life(beat=500, tick=500, told=TOLD, note=note).line()) == live.WIDTH
+
+
+def test_a_text_that_is_written_meanwhile_is_read_again():
+    class Writing:
+        answers = iter([None, None, "a=b=c\nd"])
+
+        def read(self, place: object) -> str | None:
+            return next(self.answers)
+
+    assert pulses.lines_of(Writing(), places.STATE) == {"a": "b=c", "d": ""}  # type: ignore[arg-type]
+
+
+def test_the_worst_comes_first_and_of_the_stalled_the_one_that_says_why():
+    turns, silent = life(beat=1), life(beat=40)
+    held, followed = life(beat=500, tick=500, note=HELD), life(beat=501, tick=500)
+    lives = [turns, followed, held, silent]
+
+    assert sorted(lives, key=Life.badness, reverse=True) == [held, followed, silent, turns]
+
+
+@pytest.mark.parametrize(
+    ("whose", "alone", "name"),
+    [
+        ("", True, "pid 7"),
+        ("", False, "pid 7 (thread 9)"),
+        ("component=triggerer\nloop=asyncio", True, "pid 7 (triggerer, asyncio)"),
+        ("component=dag_processor", False, "pid 7 (dag_processor)"),
+    ],
+)
+def test_a_loop_has_the_name_that_is_known_of_it(whose, alone, name):
+    pulse = Pulse.private()
+    pulse.words[places.PID], pulse.words[places.LOOP] = 7, 9
+    pulse.write(places.WHOSE, whose)
+
+    assert Watched(7, pulse, alone=alone).name == name
+
+
 @pytest.mark.parametrize(("letter", "word"), [("T", "SIGSTOP"), ("t", "debugger")])
 def test_a_stopped_process_is_said_to_be_one(letter, word):
     assert word in life(beat=500, tick=500, process=letter).line()
@@ -153,6 +253,9 @@ def test_a_program_gets_the_same(monkeypatch, capsys):
     assert "doctor" in told["says"]
     assert life(beat=251, told=TOLD).plain() == {
         "pid": 7,
+        "component": None,
+        "loop": None,
+        "thread": 0,
         "state": "stalled",
         "silence_s": 251.0,
         "allowed_s": 240.0,
@@ -162,6 +265,7 @@ def test_a_program_gets_the_same(monkeypatch, capsys):
         "path": None,
         "verdict": None,
         "sentence": TOLD["sentence"],
+        "sentinel": None,
     }
 
 

@@ -106,6 +106,55 @@ def starts(dog: Watchdog) -> None:
     turning(dog)
 
 
+def _beside(dog: Watchdog, loop: Callable[[Watchdog], None]) -> Watchdog:
+    """Return the watchdog of another loop in a thread of its own, once it is watched."""
+    watched: list[Watchdog] = []
+
+    def run() -> None:
+        with Watchdog(dog.config) as own:
+            own.turn("beside")
+            watched.append(own)
+            loop(own)
+
+    threading.Thread(target=run, daemon=True).start()
+    while not watched:
+        dog.turn()
+        time.sleep(0.01)
+    print(watched[0].native_id, flush=True)
+    return watched[0]
+
+
+def _waits(dog: Watchdog) -> None:
+    time.sleep(FOREVER)
+
+
+def _turns(dog: Watchdog) -> None:
+    while True:
+        dog.turn("beside")
+        time.sleep(0.02)
+
+
+def two_of_which_main_is_silent(dog: Watchdog) -> None:
+    """Wait for a lock, while a loop in another thread turns."""
+    _beside(dog, _turns)
+    silent(dog)
+
+
+def two_of_which_main_turns(dog: Watchdog) -> None:
+    """Beat for ever, while a loop in another thread is silent. That one has a name."""
+    _beside(dog, _waits).outside.name("triggerer", "asyncio")
+    turning(dog)
+
+
+def two_of_which_one_has_no_watchdog(dog: Watchdog) -> None:
+    """Beat in two threads, one of which has lost its watchdog's."""
+    _beside(dog, _turns).fail.off.add("look")
+    while sum(thread.name == "watchdog-hook" for thread in threading.enumerate()) > 1:
+        dog.turn()
+        time.sleep(0.01)
+    turning(dog)
+
+
 WHAT: dict[str, Callable[[Watchdog], None]] = {
     each.__name__: each
     for each in (
@@ -117,6 +166,9 @@ WHAT: dict[str, Callable[[Watchdog], None]] = {
         unlooked,
         forks,
         starts,
+        two_of_which_main_is_silent,
+        two_of_which_main_turns,
+        two_of_which_one_has_no_watchdog,
     )
 }
 

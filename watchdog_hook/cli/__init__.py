@@ -155,11 +155,12 @@ def _add_live(verbs: argparse._SubParsersAction[_Parser]) -> None:
         help="tell whether the loop turns; for a probe",
         description=(
             "Tell in one line whether a watched loop turns, and of a stall what the hook found. For a Kubernetes"
-            " exec probe: it reads the memory that the hook shares, and imports no Airflow. With several watched"
-            " processes all of them have to turn; one that another of them started is that one's to look after."
+            " exec probe: it reads the memory that the hook shares, and imports no Airflow. Of several watched"
+            " loops, in one process or more, each has a line, the worst first, and all have to turn. A process"
+            " that another of them started is that one's to look after."
         ),
         epilog=(
-            "Exit codes: 0 it turns, 1 it has been silent for longer than is allowed, or nothing is watched"
+            "Exit codes: 0 each turns, 1 one has been silent for longer than is allowed, or nothing is watched"
             " (the line says which), 2 usage."
         ),
     )
@@ -184,12 +185,14 @@ def _add_dump(verbs: argparse._SubParsersAction[_Parser]) -> None:
         "dump",
         help="have a dump made now, and print it",
         description=(
-            "Ask the hook of a running process for a full dump, and print it. A healthy loop goes on, and the"
-            " dump says that it is healthy. Where the hook does not answer, faulthandler is asked for the main"
-            " thread's stack, if that process has left a signal for it; then py-spy, if it is here, also of"
-            " a process without the hook."
+            "Ask the hook of a running process for a full dump, and print it: one for each loop that is watched"
+            " there. A healthy loop goes on, and the dump says that it is healthy. Where the hook does not answer,"
+            " faulthandler is asked for the main thread's stack, if that process has left a signal for it; then"
+            " py-spy, if it is here, also of a process without the hook."
         ),
-        epilog="Exit codes: 0 there are stacks, 1 there are none (standard error says why), 2 usage.",
+        epilog=(
+            "Exit codes: 0 there are stacks, 1 of a loop there are none (standard error says why), 2 usage."
+        ),
     )
     dump.add_argument(
         "--pid",
@@ -198,7 +201,9 @@ def _add_dump(verbs: argparse._SubParsersAction[_Parser]) -> None:
         help="the process; without it, the one that is watched here",
     )
     dump.add_argument(
-        "--json", action="store_true", help=f"{AS_JSON}: incident.json, or the stacks from outside"
+        "--json",
+        action="store_true",
+        help=f"{AS_JSON}: incident.json, or the stacks from outside; of several loops a list",
     )
 
 

@@ -7,9 +7,14 @@ What is imported here is paid by every probe: it stays with os and the pulse its
 from __future__ import annotations
 
 import os
+import time
 
 from watchdog_hook.sentinel import pulse as places
 from watchdog_hook.sentinel.pulse import Pulse, Withdrawn
+
+# A text is written within microseconds, and its writer may lose the processor meanwhile.
+AGAIN = 5  # times
+PAUSE = 0.002  # seconds
 
 NOT_LOADED = (
     "watchdog_hook is not loaded there, [watchdog_hook] enabled is False, or it is not armed yet"
@@ -21,19 +26,42 @@ class NotWatched(Exception):  # noqa: N818 - it is an answer
 
 
 class Watched:
-    """A process that keeps a pulse of its own."""
+    """A pulse that a process keeps of a loop of its own. `alone`: it is the only one there."""
 
-    __slots__ = ("pid", "pulse")
+    __slots__ = ("alone", "pid", "pulse", "whose")
 
-    def __init__(self, pid: int, pulse: Pulse) -> None:
+    def __init__(self, pid: int, pulse: Pulse, *, alone: bool = True) -> None:
         self.pid = pid
         self.pulse = pulse
+        self.alone = alone
+        self.whose = lines_of(pulse, places.WHOSE)  # component, loop: as far as they have names
+
+    @property
+    def name(self) -> str:
+        """The process, and which of its loops where that is known or has to be told from another."""
+        named = [self.whose[key] for key in ("component", "loop") if key in self.whose]
+        words = self.pulse.words
+        if not named and not self.alone:
+            main = words[places.LOOP] == words[places.PID]
+            named = ["main thread" if main else f"thread {words[places.LOOP]}"]
+        return f"pid {self.pid} ({', '.join(named)})" if named else f"pid {self.pid}"
 
     @property
     def running(self) -> bool:
         """Whether that very process still is there, and still is watched."""
         words = self.pulse.words
         return words[places.MARK] == places.MAGIC and is_same(self.pid, words[places.STARTED])
+
+
+def lines_of(pulse: Pulse, place: tuple[int, int]) -> dict[str, str]:
+    """Return a text's `key=value` lines; nothing where it stays half written, its writer stopped meanwhile."""
+    text = pulse.read(place)
+    for _ in range(AGAIN):
+        if text is not None:
+            break
+        time.sleep(PAUSE)
+        text = pulse.read(place)
+    return dict(line.partition("=")[::2] for line in (text or "").splitlines())
 
 
 def is_same(pid: int, started: int) -> bool:
@@ -43,11 +71,11 @@ def is_same(pid: int, started: int) -> bool:
 
 def in_sight(*, write: bool = False) -> list[Watched]:
     """
-    Return the watched processes that can be looked into. Raises NotWatched where there is none.
+    Return all pulses of the watched processes that can be looked into. Raises NotWatched where there is none.
 
-    One that was started by another of them is left out: it is that one's to look after.
+    A process that was started by another of them is left out: it is that one's to look after.
     """
-    found: dict[int, Watched] = {}
+    found: dict[int, list[Watched]] = {}
     reasons = []
     for pid in _pids():
         try:
@@ -56,14 +84,14 @@ def in_sight(*, write: bool = False) -> list[Watched]:
             continue
         except NotWatched as why:
             reasons.append(str(why))
-    outermost = [one for pid, one in found.items() if not any(up in found for up in parents(pid))]
+    outermost = [pid for pid in found if not any(up in found for up in parents(pid))]
     if not outermost:
         raise NotWatched("; ".join(reasons) or _nobody())
-    return outermost
+    return [one for pid in outermost for one in found[pid]]
 
 
-def of(pid: int, *, write: bool = False) -> Watched:
-    """Return a watched process. Raises NotWatched where it is none, or may not be looked into."""
+def of(pid: int, *, write: bool = False) -> list[Watched]:
+    """Return all pulses of a process. Raises NotWatched where it has none, or may not be looked into."""
     try:
         return _opened(pid, write=write)
     except _Hidden:
@@ -97,8 +125,9 @@ class _Hidden(Exception):  # noqa: N818
     """No pulse of its own is to be seen there."""
 
 
-def _opened(pid: int, *, write: bool) -> Watched:
+def _opened(pid: int, *, write: bool) -> list[Watched]:
     unreadable = None
+    found: list[Pulse] = []
     for path in places.places(pid):
         try:
             pulse = Pulse.opened(path, write=write)
@@ -115,7 +144,9 @@ def _opened(pid: int, *, write: bool) -> Watched:
         words = pulse.words
         # A process that was forked past our hook has its parent's.
         if is_same(pid, words[places.STARTED]) and words[places.PID] in (pid, _within(pid)):
-            return Watched(pid, pulse)
+            found.append(pulse)
+    if found:
+        return [Watched(pid, pulse, alone=len(found) == 1) for pulse in found]
     if unreadable is not None:
         raise NotWatched(
             f"pid {pid} is watched, and its pulse cannot be read: {unreadable}; restart it"

@@ -19,6 +19,7 @@ from watchdog_hook.core.text import clean, frame_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from rich.console import Console
 
@@ -33,11 +34,9 @@ _SHARES = re.compile(r"^\d+ +\d+  ")  # %own and %total before a frame, in the t
 
 def show_one(stored: Stored, *, as_json: bool = False, as_dumped: bool = False) -> int:
     """Print an incident. Return 1 if something of it could not be read."""
-    text, why = store.dump_text(stored)
-    damage = [*stored.damage, *([why] if why else [])]
+    text, damage = _read(stored)
     if as_json:
-        whole = stored.data if stored.data is not None else {"id": stored.id}
-        print(json.dumps({**whole, "damage": damage} if damage else whole, indent=2))
+        print(json.dumps(_plain(stored, damage), indent=2))
     elif as_dumped and text is not None:
         _print_dump(text)
     elif stored.incident is not None and (text is None or not stored.damage):
@@ -50,6 +49,22 @@ def show_one(stored: Stored, *, as_json: bool = False, as_dumped: bool = False) 
     for each in damage:
         print(visible(f"{stored.id}: {each}"), file=sys.stderr)
     return PROBLEM if damage else FINE
+
+
+def plain(stored: Stored) -> dict[str, Any]:
+    """Return an incident for a program: incident.json, and as `damage` what of its files could not be read."""
+    return _plain(stored, _read(stored)[1])
+
+
+def _plain(stored: Stored, damage: list[str]) -> dict[str, Any]:
+    whole = stored.data if stored.data is not None else {"id": stored.id}
+    return {**whole, "damage": damage} if damage else whole
+
+
+def _read(stored: Stored) -> tuple[str | None, list[str]]:
+    """Return its dump, and what could not be read."""
+    text, why = store.dump_text(stored)
+    return text, [*stored.damage, *([why] if why else [])]
 
 
 def _print_dump(text: str | None) -> None:

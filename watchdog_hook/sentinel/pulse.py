@@ -48,7 +48,11 @@ _WORDS = slice(256, 512)
 # Texts: where each begins, and how many bytes it has.
 STATE = (512, 2048)  # of the loop, as `key=value` lines: phase, incident, verdict, sentence
 ANSWER = (2560, 1024)  # to a request: the incident's id and its path, as lines
-NOTE = (3584, 4096)  # of the sentinel, for the watchdog when it wakes
+NOTE = (
+    3584,
+    4096,
+)  # of the sentinel, for the watchdog when it wakes: since, cause, incident, sentence
+WHOSE = (7680, 512)  # loop this is, as `key=value` lines where that has a name: component, loop
 _HEAD = struct.Struct("=II")  # length and checksum
 
 
@@ -150,20 +154,22 @@ def started(pid: int) -> int | None:
 
 
 def places(pid: int) -> list[str]:
-    """Return the paths under which a process's pulse can be opened; none where it has none or may not be seen."""
+    """Return a path to each of a process's pulses; none where it has none or they may not be seen."""
     folder = f"/proc/{pid}/fd"
     try:
         numbers = os.listdir(folder)
     except OSError:
         return []
-    found = []
+    found: dict[int, str] = {}
     for number in numbers:
+        path = f"{folder}/{number}"
         try:
-            if os.readlink(f"{folder}/{number}").startswith(f"/memfd:{NAME} "):
-                found.append(f"{folder}/{number}")
+            if os.readlink(path).startswith(f"/memfd:{NAME} "):
+                # Python's mmap keeps a descriptor of its own of the same memory.
+                found.setdefault(os.stat(path).st_ino, path)
         except OSError:
             continue
-    return found
+    return list(found.values())
 
 
 def of_process(pid: int, *, write: bool = False) -> Pulse | None:

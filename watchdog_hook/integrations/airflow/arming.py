@@ -84,6 +84,7 @@ def begin(
         patches.remove()
         raise
     armed = Armed(dog, patches, lives_for_it=lives_for_it)
+    dog.fail.run("pulse", dog.outside.name, host.component, said.get("loop"))
     try:
         log.info(
             "%s",
