@@ -87,6 +87,22 @@ def test_the_incident_of_the_sentinel_is_one_that_the_command_line_shows(tmp_pat
         ]
 
 
+def test_the_next_process_says_that_its_predecessor_ended_in_such_a_silence(tmp_path):
+    with silent(tmp_path, "pydll") as victim:
+        victim.tell()
+        report(victim, "gil_held")
+        folder, _ = victim.incident()
+    (tmp_path / "next").mkdir()
+    incidents = str(victim.incidents)
+    with silent(tmp_path / "next", "beating", incident_dir=incidents, poll_interval=0.02) as after:
+        after.tell()
+        log = after.wait_log("event=unfinished ")
+
+        assert f"incident={folder.name} " in log
+        assert "cause=gil_held" in log
+        patiently(lambda: victim.incident()[1]["ended"], "the end in the file")
+
+
 def test_when_the_watchdog_wakes_it_says_what_the_sentinel_saw(tmp_path):
     with silent(tmp_path, "pydll") as victim:
         victim.tell()
