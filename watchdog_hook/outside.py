@@ -90,7 +90,9 @@ class Outside:
         self.pulse.words[places.BACKSTOP] = backstop.file + 1
         py_spy = start.find_py_spy(config.py_spy)
         kept = str(config.incident_retention)
-        words = (str(incident_directory(config.incident_dir)), host_in_ids(), kept, py_spy)
+        # The sentinel's own directory is the root.
+        folder = os.path.abspath(incident_directory(config.incident_dir))
+        words = (folder, host_in_ids(), kept, py_spy)
         try:
             start.start(self.pulse.fd, backstop.file, words)
         except start.CannotStart:

@@ -17,7 +17,7 @@ import pytest
 from tests import run
 from tests.integration.silence import Silent, lives, patiently, silent
 from watchdog_hook.cli import store
-from watchdog_hook.sentinel import pulse
+from watchdog_hook.sentinel import pulse, start
 from watchdog_hook.sentinel.pulse import started
 from watchdog_hook.sentinel.start import find_py_spy
 
@@ -101,6 +101,34 @@ def test_the_next_process_says_that_its_predecessor_ended_in_such_a_silence(tmp_
         assert f"incident={folder.name} " in log
         assert "cause=gil_held" in log
         patiently(lambda: victim.incident()[1]["ended"], "the end in the file")
+
+
+def test_a_directory_is_the_one_that_the_watched_process_means(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
+    with silent(tmp_path, "pydll", incident_dir=f"{tmp_path.name}/incidents") as victim:
+        victim.tell()
+        victim.wait_log("event=backstop ")
+        folder, _ = victim.incident()
+
+        assert f"files: {folder}" in victim.log()
+
+
+def test_a_module_beside_the_package_does_not_take_the_place_of_pythons_own(tmp_path, monkeypatch):
+    # As the old backports of enum and typing would, which may be installed there.
+    (tmp_path / "watchdog_hook").symlink_to(ROOT / "watchdog_hook")
+    for name in ("mmap", "struct", "json"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('another {name}')")
+    monkeypatch.setattr(start, "__file__", str(tmp_path / "watchdog_hook/sentinel/start.py"))
+    page, text = pulse.Pulse.shared(), os.memfd_create("text")
+    page.numbers[pulse.BACKSTOP_AFTER] = 60
+    try:
+        start.start(page.fd, text, (str(tmp_path), "host", "1", ""))
+        sentinel = patiently(lambda: page.words[pulse.SENTINEL], "the sentinel")
+    finally:
+        page.words[pulse.MARK] = 0
+        page.close()
+        os.close(text)
+    patiently(lambda: not lives(sentinel), "its end")
 
 
 def test_when_the_watchdog_wakes_it_says_what_the_sentinel_saw(tmp_path):
