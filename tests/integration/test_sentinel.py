@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -623,6 +624,52 @@ def test_a_process_that_cannot_end_itself_is_ended_with_a_last_dump(tmp_path):
         assert log.index("event=terminate") < log.index("Fatal Python error: Aborted")
         _, data = victim.incident()
         assert [deed["deed"] for deed in data["actions"]] == ["terminate"]
+
+
+SERVER = """
+import sys
+from tests.victims.frozen_files import Files
+mounted = Files([])
+print(mounted.info["folder"], flush=True)
+sys.stdin.read()
+mounted.close()
+"""
+
+
+@contextlib.contextmanager
+def hung() -> Iterator[tuple[Path, subprocess.Popen[str]]]:
+    """Yield a folder of a file server that does not answer; who waits for it goes on when that program ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        folder = server.stdout.readline().strip() if server.stdout else ""
+        if not folder:
+            pytest.skip(f"no file system can be mounted here: {server.communicate()[1]}")
+        try:
+            yield Path(folder), server
+        finally:
+            server.communicate()
+            shutil.rmtree(folder, ignore_errors=True)  # what was written there once it was gone
+
+
+def test_a_disk_that_hangs_keeps_nobody_from_ending_it(tmp_path):
+    with hung() as (folder, server):
+        settings = {**ENDING, "incident_dir": str(folder / "incidents")}
+        with silent(tmp_path, "regex", **settings) as victim:
+            try:
+                victim.tell()
+                log = victim.wait_log("Fatal Python error: Aborted")
+            finally:
+                server.communicate()  # nobody ends who waits for it, not even by SIGKILL
+            code = victim.process.wait(40)
+
+    assert code == -signal.SIGABRT
+    assert "the disk has not answered" in log
 
 
 def test_a_stopped_process_is_never_ended(tmp_path):
