@@ -10,7 +10,7 @@ TYPE_CHECKING = False  # as typing has it, which takes memory to import
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PATIENCE = 10.0  # seconds for all files of one report; a disk may hang, and the sentinel has more to do
+PATIENCE = 10.0  # seconds for all files of one report: a disk may hang
 LOST = f"the disk has not answered for {PATIENCE:.0f} s"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -55,7 +55,8 @@ class Files:
             return self._write(incident, files)
         if not child:
             try:
-                os.closerange(0, 3)  # who reads the scheduler's standard error to its end would wait for us
+                # Who reads the scheduler's standard error to its end would wait for us.
+                os.closerange(0, 3)
                 os.write(writing, b"=" + (self._write(incident, files) or "").encode())
             finally:
                 os._exit(0)
