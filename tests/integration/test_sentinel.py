@@ -567,6 +567,22 @@ def test_a_py_spy_that_does_not_help_is_named_and_nothing_is_lost(tmp_path, scri
         assert "pydll" in [frame["function"] for frame in data["threads"][0]["frames"]]
 
 
+def test_py_spy_is_heard_where_the_end_of_children_is_ignored(tmp_path):
+    spy = tmp_path / "py-spy"
+    spy.write_text("#!/bin/sh\necho '[]'\n")
+    spy.chmod(0o755)
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
+        " os.execv(sys.executable, sys.argv[1:])"
+    )
+    prefix = [sys.executable, "-c", ignoring]
+    with silent(tmp_path, "pydll", prefix=prefix, py_spy=str(spy)) as victim:
+        victim.tell()
+        _, data = victim.incident()
+
+        assert data["unavailable"] == []
+
+
 def test_py_spys_stacks_are_kept_as_frames_and_nothing_else(tmp_path):
     program = tmp_path / "py-spy"
     program.write_text(
