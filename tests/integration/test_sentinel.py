@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,11 @@ from tests import run
 from tests.integration.silence import Silent, lives, patiently, silent
 from watchdog_hook.cli import store
 from watchdog_hook.sentinel import pulse, start
+from watchdog_hook.sentinel.mouth import Mouth
 from watchdog_hook.sentinel.pulse import started
+from watchdog_hook.sentinel.record import Files
 from watchdog_hook.sentinel.start import find_py_spy
+from watchdog_hook.sentinel.watch import Sentinel
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.linux
@@ -640,6 +643,40 @@ def test_a_process_that_cannot_end_itself_is_ended_with_a_last_dump(tmp_path):
         assert log.index("event=terminate") < log.index("Fatal Python error: Aborted")
         _, data = victim.incident()
         assert [deed["deed"] for deed in data["actions"]] == ["terminate"]
+
+
+class Waking(Mouth):
+    """Says nothing; while it says that something will be done, the process comes back."""
+
+    def __init__(self, victim: Silent, page: pulse.Pulse) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self.wake = victim.tell
+        self._page = page
+
+    def say(self, line: str, further: Iterable[str] = ()) -> None:
+        self.said.append(line)
+        if "SIGABRT" in line:
+            tick = self._page.numbers[pulse.TICK_AT]
+            self.wake()
+            patiently(lambda: self._page.numbers[pulse.TICK_AT] != tick, "a tick")
+
+
+def test_a_process_that_comes_back_while_its_end_is_announced_is_not_ended(tmp_path):
+    # A full disk, or a full standard error: the announcement may take long.
+    with silent(tmp_path, "pydll", sentinel=False, **ENDING) as victim:
+        page = pulse.of_process(victim.pid, write=True)
+        assert page is not None
+        mouth, text = Waking(victim, page), os.memfd_create("text")
+        files = Files(str(tmp_path / "incidents"), "host", victim.pid, 5)
+        sentinel = Sentinel(page, text, files, "", mouth)
+        victim.tell()
+        while not any("event=terminate" in line for line in mouth.said) and sentinel.turn():
+            sentinel.look()
+        os.close(text)
+
+        assert victim.line() == "over\n"
+        assert 'outcome="it goes on"' in mouth.said[-1]
 
 
 SERVER = """

@@ -122,6 +122,7 @@ class Sentinel:
         return judge(readings, words[pulse.WATCHDOG], words[pulse.LOOP]).may_end
 
     def _end_process(self, after: float) -> None:
+        seen = self._signs()
         line = log_line(
             "terminate",
             incident=self._report.incident,
@@ -133,17 +134,22 @@ class Sentinel:
         )
         self._mouth.say(line)
         self._report.acted("terminate", "SIGABRT, then SIGKILL")
-        tick = self._pulse.numbers[pulse.TICK_AT]
         for number in (SIGABRT, SIGKILL):
-            if self._life.send(number) and self._life.ends_within(LAST_WORDS):
-                return
-            if self._pulse.numbers[pulse.TICK_AT] != tick:
-                # Process 1 of a container outlives the first, which may have ended the call that held it.
+            # It may have come back while we spoke. And process 1 of a container outlives the first signal, which
+            # may have ended the call that held it.
+            if self._signs() == seen:
+                if self._life.send(number) and self._life.ends_within(LAST_WORDS):
+                    return
+            if self._signs() != seen:
                 self._mouth.say(log_line("terminate", outcome="it goes on", pid=self._life.pid))
                 return
         self._helpless = True
         outcome = "it is still there: process 1 of a container cannot be killed from inside of it"
         self._mouth.say(log_line("terminate", outcome=outcome, pid=self._life.pid))
+
+    def _signs(self) -> tuple[float, float]:
+        """Return the last signs of life, the watchdog's and the loop's."""
+        return self._pulse.numbers[pulse.TICK_AT], self._pulse.beat_at
 
 
 def _slept() -> float:
