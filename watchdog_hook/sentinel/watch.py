@@ -137,9 +137,9 @@ class Sentinel:
         for number in (SIGABRT, SIGKILL):
             # It may have come back while we spoke. And process 1 of a container outlives the first signal, which
             # may have ended the call that held it.
-            if self._signs() == seen:
-                if self._life.send(number) and self._life.ends_within(LAST_WORDS):
-                    return
+            same = self._signs() == seen
+            if same and self._life.send(number) and self._life.ends_within(LAST_WORDS):
+                return
             if self._signs() != seen:
                 self._mouth.say(log_line("terminate", outcome="it goes on", pid=self._life.pid))
                 return
