@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,9 +21,12 @@ from tests import run
 from tests.integration.silence import Silent, lives, patiently, silent
 from watchdog_hook.cli import store
 from watchdog_hook.sentinel import pulse, start
+from watchdog_hook.sentinel.judge import Verdict
+from watchdog_hook.sentinel.life import Life
 from watchdog_hook.sentinel.mouth import Mouth
 from watchdog_hook.sentinel.pulse import started
 from watchdog_hook.sentinel.record import Files
+from watchdog_hook.sentinel.report import Report
 from watchdog_hook.sentinel.start import find_py_spy
 from watchdog_hook.sentinel.watch import Sentinel
 
@@ -160,6 +165,39 @@ def test_a_long_silence_is_told_again_once_per_doubling(tmp_path):
         assert told[1] >= 3
         assert told[2] >= 6
         assert len({found["id"] for found in RECORD.finditer(log)}) == 1
+
+
+class Slow(Report):
+    """Takes so long over the first answer that the process comes back meanwhile."""
+
+    def __init__(self, victim: Silent, page: pulse.Pulse, text: int, files: Files) -> None:
+        super().__init__(page, Life(victim.pid, 0), text, files, "", Mouth())
+        self._wake = victim.tell
+
+    def _wait_for_text(self, before: int) -> bool:
+        tick = self._pulse.numbers[pulse.TICK_AT]
+        self._wake()
+        patiently(lambda: self._pulse.numbers[pulse.TICK_AT] != tick, "a tick")
+        return super()._wait_for_text(before)
+
+
+def test_a_process_that_has_come_back_is_asked_for_nothing_more(tmp_path):
+    with silent(tmp_path, "pydll") as victim:
+        page = pulse.of_process(victim.pid, write=True)
+        assert page is not None
+        text = os.open(f"/proc/{victim.pid}/fd/{page.words[pulse.BACKSTOP] - 1}", os.O_RDONLY)
+        files = Files(str(tmp_path / "others"), "host", victim.pid, 5)
+        held = Verdict("gil_held", "It is.", ask=True, all_threads=True, incident=True)
+        victim.tell()
+        patiently(lambda: time.monotonic() - page.numbers[pulse.TICK_AT] > 0.5, "the silence")
+        Slow(victim, page, text, files).make(held, page.numbers[pulse.TICK_AT])
+        (told,) = (tmp_path / "others").glob("*/incident.json")
+        os.close(text)
+
+        assert json.loads(told.read_text())["unavailable"][:1] == [
+            {"what": "stacks of the other threads", "why": "the watchdog was back"}
+        ]
+        assert "hread 0x" not in told.with_name("faulthandler.txt").read_text()
 
 
 def test_a_stopped_process_is_told_as_stopped_and_not_asked(tmp_path):
