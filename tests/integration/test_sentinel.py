@@ -786,6 +786,18 @@ def test_a_loop_that_beats_is_not_ended_for_a_dead_watchdog(tmp_path):
         assert "event=terminate" not in victim.log()
 
 
+def test_a_process_that_has_become_another_program_is_left_alone(tmp_path):
+    with silent(tmp_path, "another", **ENDING) as victim:
+        victim.tell()
+        assert victim.line().startswith("watched ")
+        victim.tell()
+        patiently(lambda: not victim.watched(), "the end of the first program's sentinel")
+        victim.tell()
+
+        assert victim.line() == "over\n"
+        assert "event=backstop" not in victim.log()
+
+
 def test_a_process_of_the_same_pid_is_not_taken_for_ours(tmp_path):
     from watchdog_hook.sentinel.life import Life
 

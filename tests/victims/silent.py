@@ -46,6 +46,11 @@ def uninterruptible(dog: Watchdog) -> None:
         holding._exit(0)
 
 
+def another(dog: Watchdog) -> None:
+    """Become another program, as the same process: the same victim from its start, which beats."""
+    os.execv(sys.executable, [sys.executable, sys.argv[0], "beating", *sys.argv[2:]])  # noqa: S606
+
+
 def plant(dog: Watchdog) -> None:
     """Let the watchdog's thread break at its next look, and see it end."""
 
@@ -126,6 +131,7 @@ KINDS: dict[str, Callable[[Watchdog], None]] = {
         pydll,
         uninterruptible,
         fault,
+        another,
         fault_and_silence,
         beating,
         crowded,

@@ -166,6 +166,19 @@ def places(pid: int) -> list[str]:
     return found
 
 
+def holds(pid: int, inode: int) -> bool:
+    """Tell whether a process still has that pulse: no program has it that another one becomes. In doubt it has."""
+    paths = places(pid)
+    try:
+        return (
+            not inode
+            or any(os.stat(path).st_ino == inode for path in paths)
+            or not os.listdir(f"/proc/{pid}/fd")
+        )
+    except OSError:  # hidden, or closed meanwhile
+        return True
+
+
 def of_process(pid: int, *, write: bool = False) -> Pulse | None:
     """Return the pulse that a process itself keeps; None where it has none, or only its parent's from a fork."""
     for path in places(pid):
