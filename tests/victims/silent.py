@@ -48,7 +48,7 @@ def uninterruptible(dog: Watchdog) -> None:
 
 def another(dog: Watchdog) -> None:
     """Become another program, as the same process: the same victim from its start, which beats."""
-    os.execv(sys.executable, [sys.executable, sys.argv[0], "beating", *sys.argv[2:]])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, sys.argv[0], "beating", *sys.argv[2:]])
 
 
 def plant(dog: Watchdog) -> None:
