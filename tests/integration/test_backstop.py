@@ -108,6 +108,60 @@ def test_while_the_sentinel_watches_the_timer_is_not_armed(tmp_path):
     assert said == {"armed": 0, "limits": None}
 
 
+def test_descriptors_that_the_host_closes_under_us_are_the_hosts_from_then_on(tmp_path):
+    said, log = run(
+        tmp_path,
+        """
+        with dog(dump_after=0.5, sample_after=0.2, startup_grace=0) as one:
+            looks(one)
+            os.closerange(3, 256)
+            mine = {}
+            for _ in range(30):
+                path = f"{sys.argv[1]}/{len(mine)}"
+                fd = os.open(path, os.O_RDWR | os.O_CREAT)
+                os.ftruncate(fd, 2 << 20)
+                mine[fd] = path
+            looks(one)
+            time.sleep(1)  # long enough for a dump
+            looks(one)
+            child = os.fork()
+            if not child:
+                os._exit(sum(not os.path.exists(f"/proc/self/fd/{fd}") for fd in mine))
+            lost_in_child = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        lost = [path for fd, path in mine.items() if not os.path.exists(f"/proc/self/fd/{fd}")]
+        changed = [path for path in mine.values() if open(path, "rb").read().strip(b"\\0")]
+        cut = [path for path in mine.values() if os.stat(path).st_size != 2 << 20]
+        say(lost=lost, lost_in_child=lost_in_child, changed=changed, cut=cut)
+        """,
+    )
+
+    assert said == {"lost": [], "lost_in_child": 0, "changed": [], "cut": []}
+    assert "event=dump" in log
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-"])
+def test_nothing_of_ours_takes_the_place_of_a_closed_standard_error(tmp_path, closed):
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c"]
+    program = """
+        with dog(sentinel=True) as one:
+            looks(one)
+            while not one.outside.pulse.words[pulse.SENTINEL]:
+                looks(one)
+            ours = [n for n in range(3) if "memfd" in os.path.realpath(f"/proc/self/fd/{n}")]
+            theirs = os.path.realpath(f"/proc/{one.outside.pulse.words[pulse.SENTINEL]}/fd/2")
+        say(ours=ours, theirs=theirs)
+    """
+    done = subprocess.run(
+        [*shell, SETUP + textwrap.dedent(program), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=50,
+    )
+
+    assert json.loads(done.stdout) == {"ours": [], "theirs": "/dev/null"}
+
+
 def test_who_enabled_faulthandler_before_keeps_it(tmp_path):
     said, _ = run(
         tmp_path,

@@ -12,6 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from watchdog_hook.descriptor import Own
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,7 +47,7 @@ class Backstop:
         self._after = after
         self._turn = threading.Lock()
         self._held = False
-        self._fds: list[int] = []
+        self._fds: list[Own] = []
         self._target = -1  # of the timer; -1: it is not wanted
         self._due = 0.0  # when the timer is to fire; 0: it was never armed
         self._fatal = False
@@ -78,6 +80,13 @@ class Backstop:
         """Put the timer off once more, if it is wanted. Costs some 30 microseconds."""
         # A fork takes the timer's thread away and leaves its lock taken: a child that ends as Python does would
         # wait for that at its very end, for ever. So the timer is never armed while a fork may be under way.
+        if not self._fds:
+            return
+        if not self._fds[
+            0
+        ].is_ours():  # the host has closed it, and may have given its number to a file
+            self.disarm()
+            return
         with self._turn:
             self._due = time.monotonic() + self._after
             self._start()
@@ -117,7 +126,7 @@ class Backstop:
             self._originals["dump_traceback_later"](left, repeat=False, file=self._target)
 
     def _keep(self, fd: int) -> int:
-        self._fds.append(fd)
+        self._fds.append(Own(fd))
         return fd
 
     def _cancel(self) -> None:
@@ -142,8 +151,7 @@ class Backstop:
         fds, self._fds, self.file = self._fds, [], -1
         self._target = -1
         for fd in fds:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+            fd.close()
 
     def _register(self, *, all_threads: bool) -> int:
         number = free_signal()
@@ -192,7 +200,9 @@ def is_taken() -> bool:
 
 
 def _memory() -> int:
-    fd = os.memfd_create("watchdog_hook.backstop", os.MFD_CLOEXEC)
+    low = os.memfd_create("watchdog_hook.backstop", os.MFD_CLOEXEC)
+    fd = _duplicate(low)  # one of the standard three may be free
+    os.close(low)
     # Everybody writes at its end, whatever was read or cut off.
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
     return fd
