@@ -33,6 +33,7 @@ class Outside:
         self.backstop: Backstop | None = None
         self._expected: float | None = None  # since when there should be a sentinel
         self._sentinel = 0  # its pid, once it may look into us
+        self._since: int | None = None  # its start, as the kernel has it
         self._looks = 0
         self._told: str | None = None  # the sentinel's note that was read last
         self._woke = 0.0  # when the watchdog's thread came back from its last long silence
@@ -111,7 +112,7 @@ class Outside:
             return None
         pid = self.pulse.words[places.SENTINEL]
         if pid and not self._sentinel:
-            self._sentinel = pid
+            self._sentinel, self._since = pid, places.started(pid)
             start.allow_to_trace(pid)
         self._looks += 1
         if self._looks % SENTINEL_LOOKS or (not pid and now - self._expected < SENTINEL_PATIENCE):
@@ -153,7 +154,8 @@ class Outside:
 
     def _alive(self) -> bool:
         """Tell whether the sentinel lives; where it was given to us as a child, bury it."""
-        if not self._sentinel:
+        # A later one of its number may be a child of the host's, whose end the host wants to know.
+        if not self._sentinel or places.started(self._sentinel) != self._since:
             return False
         with contextlib.suppress(OSError):  # it is nobody's child, or init's: so it should be
             if os.waitpid(self._sentinel, os.WNOHANG)[0]:

@@ -458,6 +458,17 @@ def test_in_a_container_whose_first_process_is_watched_it_works_and_is_buried(tm
         victim.wait_log("process 1 of a container cannot be killed from inside of it")
 
 
+def test_a_child_of_the_number_that_the_sentinel_had_is_the_hosts(tmp_path):
+    # Not process 1 itself: of that one the sentinel would be a child.
+    prefix = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not make a pid namespace")
+    within = [*prefix, "sh", "-c", '"$@"; true', "sh"]
+    with silent(tmp_path, "followed", prefix=within, contained=True, poll_interval=0.02) as victim:
+        victim.tell()
+        assert victim.line() == "it ended with 7\n"
+
+
 def test_the_first_process_of_a_container_is_left_alone_where_sigabrt_has_ended_its_call(tmp_path):
     prefix = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
