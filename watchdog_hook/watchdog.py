@@ -410,7 +410,8 @@ class Watchdog:
     def _arm_backstop(self, now: float) -> None:
         lost = self.outside.arm(now)
         if lost is not None:
-            outcome = f"{lost}; the backstop speaks for itself"
+            limits = self.outside.limits()
+            outcome = f"{lost}; {limits or 'the backstop speaks for itself'}"
             self.say("ERROR", "part_off", part="sentinel", outcome=outcome)
         note = self.outside.heard()
         if note is not None:

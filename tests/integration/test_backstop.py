@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -328,6 +329,32 @@ def test_without_a_sentinel_the_timer_writes_to_standard_error(tmp_path, setting
     assert "Timeout (" in errors
     assert "in held" in errors
     assert ("part=sentinel" in errors) is bool(missing)
+
+
+def test_a_timer_that_nobody_would_hear_is_said_to_be_off(tmp_path):
+    ours, theirs = socket.socketpair()  # as systemd gives it
+    with ours, theirs:
+        program = """
+            with dog() as one:
+                looks(one)
+                limits = one.outside.limits()
+                armed = timers()
+            say(limits=limits, armed=armed)
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", SETUP + textwrap.dedent(program), str(tmp_path)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            check=True,
+            timeout=50,
+        )
+        theirs.close()
+        said, log = json.loads(done.stdout), ours.recv(65536).decode()
+
+    assert "may have to wait" in said["limits"]
+    assert said["armed"] == 0
+    assert "part=backstop" in log
 
 
 def test_a_sentinel_that_was_killed_is_missed_once(tmp_path):

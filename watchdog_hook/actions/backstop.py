@@ -74,7 +74,12 @@ class Backstop:
     def speak_up(self) -> None:
         """Have the timer write to standard error from the next `arm` on: nobody outside does it for us."""
         fd = _without_waiting(2)
-        self._target = self._keep(fd) if fd >= 0 else self.file
+        if fd >= 0:
+            self._target = self._keep(fd)
+        else:
+            self.off = (
+                "standard error is closed, or one on which a writer may have to wait (a socket)"
+            )
 
     def arm(self) -> None:
         """Put the timer off once more, if it is wanted. Costs some 30 microseconds."""
