@@ -235,9 +235,17 @@ class Watchdog:
         self.fail.run("pulse", self.outside.show, self.native_id, self._beat_at)
         self._shown = self.outside.pulse.numbers
         self.fail.run("backstop", self._guard)
-        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         fork.watch(self)
-        self._thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            # No more threads, or told to end. Nobody may look at a pulse that nobody keeps: a probe, or the
+            # sentinel, would end a healthy process.
+            self.fail.run("outside", self.outside.hide)
+            self._actions.disarm()
+            raise
+        self._thread = thread
         self.fail.run("unfinished", self._actions.look_back, self.note, self._evidence.is_gone)
 
     def let_go(self) -> None:

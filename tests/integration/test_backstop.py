@@ -331,6 +331,24 @@ def test_without_a_sentinel_the_timer_writes_to_standard_error(tmp_path, setting
     assert ("part=sentinel" in errors) is bool(missing)
 
 
+def test_a_watchdog_that_gets_no_thread_leaves_nothing_behind(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        one = dog(sentinel=True)
+        threading.stack_size(1 << 46)  # more than there is
+        try:
+            one.start()
+        except RuntimeError as error:
+            why = str(error)
+        mark = one.outside.pulse.words[pulse.MARK]
+        say(why=why, mark=mark, taken=backstop.is_taken(), enabled=faulthandler.is_enabled())
+        """,
+    )
+
+    assert said == {"why": "can't start new thread", "mark": 0, "taken": False, "enabled": False}
+
+
 def test_a_timer_that_nobody_would_hear_is_said_to_be_off(tmp_path):
     ours, theirs = socket.socketpair()  # as systemd gives it
     with ours, theirs:
