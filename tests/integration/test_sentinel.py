@@ -821,6 +821,17 @@ def test_a_process_of_the_same_pid_is_not_taken_for_ours(tmp_path):
         other.kill()
 
 
+def test_a_process_of_the_number_of_a_thread_that_has_ended_is_not_taken_for_it(tmp_path):
+    with subprocess.Popen(["sleep", "600"]) as one, subprocess.Popen(["sleep", "600"]) as other:
+        life = Life(one.pid, started(one.pid) or 0)
+        told = life.send(signal.SIGKILL, other.pid)
+        survived = lives(other.pid)
+        assert life.send(signal.SIGKILL, one.pid)
+        other.kill()
+
+    assert (told, survived) == (False, True)
+
+
 def test_a_sentinel_with_nothing_to_say_has_imported_nothing_big():
     imported = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
