@@ -257,6 +257,28 @@ def test_a_signal_that_somebody_has_is_not_taken(tmp_path):
     assert said["taken"] == said["fourth"]
 
 
+def test_a_signal_that_somebody_takes_after_us_stays_his(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        got = []
+        with dog() as one:
+            looks(one)
+            number = one.outside.backstop.signals[0]
+            signal.signal(number, lambda *_: got.append(number))
+            child = os.fork()
+            if not child:
+                os.kill(os.getpid(), number)
+                os._exit(7 if got else 1)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.kill(os.getpid(), number)
+        say(code=code, got=len(got))
+        """,
+    )
+
+    assert said == {"code": 7, "got": 1}
+
+
 def test_a_child_that_ends_as_python_does_ends(tmp_path):
     # The thread of faulthandler's timer does not live on in a child, but its lock does.
     said, _ = run(

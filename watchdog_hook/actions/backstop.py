@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from watchdog_hook.actions.interrupt import installed_action
 from watchdog_hook.descriptor import Own
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Backstop:
         self._turn = threading.Lock()
         self._held = False
         self._fds: list[Own] = []
+        self._actions: dict[int, bytes] = {}  # what the kernel calls at our signals
         self._target = -1  # of the timer; -1: it is not wanted
         self._due = 0.0  # when the timer is to fire; 0: it was never armed
         self._fatal = False
@@ -143,8 +145,9 @@ class Backstop:
         if _owner is self:
             _owner = None
         self.off = "disarmed"
-        for number in filter(None, self.signals):
-            faulthandler.unregister(number)
+        for number, action in self._actions.items():
+            if installed_action(number) == action:  # not one that somebody has put in its place
+                faulthandler.unregister(number)
         self.signals = (0, 0)
         for name, wrapper in self._wrappers.items():
             if getattr(faulthandler, name) is wrapper:
@@ -162,6 +165,7 @@ class Backstop:
         number = free_signal()
         if number:
             faulthandler.register(number, file=self.file, all_threads=all_threads, chain=False)
+            self._actions[number] = installed_action(number)
         return number
 
     def _take_fatal_signals(self) -> None:
