@@ -28,6 +28,7 @@ class Deputies:
         self.backstop: Backstop | None = None
         self._expected: float | None = None  # since when there should be a sentinel
         self._sentinel = 0  # its pid, once it may look into us
+        self._since: int | None = None  # its start, as the kernel has it
         self._looks = 0
         self._heard: str | None = None  # the sentinel's note that was read last
 
@@ -45,7 +46,8 @@ class Deputies:
         """Put the backstop off until the next look, and say what became of the sentinel, and what it found."""
         lost = self._arm(now)
         if lost is not None:
-            self._dog.say("ERROR", "part_off", part="sentinel", outcome=f"{lost}; {ALONE}")
+            outcome = f"{lost}; {self.limits() or ALONE}"
+            self._dog.say("ERROR", "part_off", part="sentinel", outcome=outcome)
         note = self._note()
         if note is not None:
             self._dog.say(
@@ -106,7 +108,9 @@ class Deputies:
         pulse.words[places.BACKSTOP] = backstop.file + 1
         py_spy = start.find_py_spy(config.py_spy)
         kept = str(config.incident_retention)
-        words = (str(incident_directory(config.incident_dir)), host_in_ids(), kept, py_spy)
+        # The sentinel's own directory is the root.
+        folder = os.path.abspath(incident_directory(config.incident_dir))
+        words = (folder, host_in_ids(), kept, py_spy)
         try:
             start.start(pulse.fd, backstop.file, words)
         except start.CannotStart:
@@ -124,7 +128,7 @@ class Deputies:
             return None
         pid = self._outside.pulse.words[places.SENTINEL]
         if pid and not self._sentinel:
-            self._sentinel = pid
+            self._sentinel, self._since = pid, places.started(pid)
             start.allow_to_trace(pid)
         self._looks += 1
         if self._looks % SENTINEL_LOOKS or (not pid and now - self._expected < SENTINEL_PATIENCE):
@@ -147,7 +151,8 @@ class Deputies:
 
     def _alive(self) -> bool:
         """Tell whether the sentinel lives; where it was given to us as a child, bury it."""
-        if not self._sentinel:
+        # A later one of its number may be a child of the host's, whose end the host wants to know.
+        if not self._sentinel or places.started(self._sentinel) != self._since:
             return False
         with contextlib.suppress(OSError):  # it is nobody's child, or init's: so it should be
             if os.waitpid(self._sentinel, os.WNOHANG)[0]:

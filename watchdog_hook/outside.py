@@ -54,8 +54,9 @@ class Outside:
 
     def forget(self) -> None:
         """In a forked child: leave the parent's pulse alone. Takes no lock."""
-        inherited, self.pulse = self.pulse, Pulse.private()
-        inherited.close()
+        # It is kept: the mapping closes a descriptor of its own where it ends, and that may be another's by now.
+        self._inherited, self.pulse = self.pulse, Pulse.private()
+        self._inherited.close()
 
     def runs_as(self, watchdog: int) -> None:
         """Note which thread the watchdog is, as the kernel has it."""

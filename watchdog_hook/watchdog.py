@@ -215,9 +215,16 @@ class Watchdog:
         self.fail.run("pulse", self.outside.show, self.native_id, self._beat_at)
         self._shown = self.outside.pulse.numbers
         self.fail.run("backstop", self.deputies.summon)
-        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         fork.watch(self)
-        self._thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            # No more threads, or told to end. Nobody may look at a pulse that nobody keeps: a probe, or the
+            # sentinel, would end a healthy process.
+            self._give_back()
+            raise
+        self._thread = thread
         self.fail.run("unfinished", self._actions.look_back, self.note, self._evidence.is_gone)
 
     def let_go(self) -> None:
@@ -242,6 +249,9 @@ class Watchdog:
             return
         self._clock.stop()
         thread.join(STOP_PATIENCE)
+        self._give_back()
+
+    def _give_back(self) -> None:
         self.fail.run("outside", self.outside.hide)
         self.fail.run("outside", self.deputies.dismiss)
         self._actions.disarm()

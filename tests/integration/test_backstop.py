@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -108,6 +109,60 @@ def test_while_the_sentinel_watches_the_timer_is_not_armed(tmp_path):
     assert said == {"armed": 0, "limits": None}
 
 
+def test_descriptors_that_the_host_closes_under_us_are_the_hosts_from_then_on(tmp_path):
+    said, log = run(
+        tmp_path,
+        """
+        with dog(dump_after=0.5, sample_after=0.2, startup_grace=0) as one:
+            looks(one)
+            os.closerange(3, 256)
+            mine = {}
+            for _ in range(30):
+                path = f"{sys.argv[1]}/{len(mine)}"
+                fd = os.open(path, os.O_RDWR | os.O_CREAT)
+                os.ftruncate(fd, 2 << 20)
+                mine[fd] = path
+            looks(one)
+            time.sleep(1)  # long enough for a dump
+            looks(one)
+            child = os.fork()
+            if not child:
+                os._exit(sum(not os.path.exists(f"/proc/self/fd/{fd}") for fd in mine))
+            lost_in_child = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        lost = [path for fd, path in mine.items() if not os.path.exists(f"/proc/self/fd/{fd}")]
+        changed = [path for path in mine.values() if open(path, "rb").read().strip(b"\\0")]
+        cut = [path for path in mine.values() if os.stat(path).st_size != 2 << 20]
+        say(lost=lost, lost_in_child=lost_in_child, changed=changed, cut=cut)
+        """,
+    )
+
+    assert said == {"lost": [], "lost_in_child": 0, "changed": [], "cut": []}
+    assert "event=dump" in log
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-"])
+def test_nothing_of_ours_takes_the_place_of_a_closed_standard_error(tmp_path, closed):
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c"]
+    program = """
+        with dog(sentinel=True) as one:
+            looks(one)
+            while not one.outside.pulse.words[pulse.SENTINEL]:
+                looks(one)
+            ours = [n for n in range(3) if "memfd" in os.path.realpath(f"/proc/self/fd/{n}")]
+            theirs = os.path.realpath(f"/proc/{one.outside.pulse.words[pulse.SENTINEL]}/fd/2")
+        say(ours=ours, theirs=theirs)
+    """
+    done = subprocess.run(
+        [*shell, SETUP + textwrap.dedent(program), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=50,
+    )
+
+    assert json.loads(done.stdout) == {"ours": [], "theirs": "/dev/null"}
+
+
 def test_who_enabled_faulthandler_before_keeps_it(tmp_path):
     said, _ = run(
         tmp_path,
@@ -202,6 +257,28 @@ def test_a_signal_that_somebody_has_is_not_taken(tmp_path):
     assert said["taken"] == said["fourth"]
 
 
+def test_a_signal_that_somebody_takes_after_us_stays_his(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        got = []
+        with dog() as one:
+            looks(one)
+            number = one.deputies.backstop.signals[0]
+            signal.signal(number, lambda *_: got.append(number))
+            child = os.fork()
+            if not child:
+                os.kill(os.getpid(), number)
+                os._exit(7 if got else 1)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.kill(os.getpid(), number)
+        say(code=code, got=len(got))
+        """,
+    )
+
+    assert said == {"code": 7, "got": 1}
+
+
 def test_a_child_that_ends_as_python_does_ends(tmp_path):
     # The thread of faulthandler's timer does not live on in a child, but its lock does.
     said, _ = run(
@@ -274,6 +351,50 @@ def test_without_a_sentinel_the_timer_writes_to_standard_error(tmp_path, setting
     assert "Timeout (" in errors
     assert "in held" in errors
     assert ("part=sentinel" in errors) is bool(missing)
+
+
+def test_a_watchdog_that_gets_no_thread_leaves_nothing_behind(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        one = dog(sentinel=True)
+        threading.stack_size(1 << 46)  # more than there is
+        try:
+            one.start()
+        except RuntimeError as error:
+            why = str(error)
+        mark = one.outside.pulse.words[pulse.MARK]
+        say(why=why, mark=mark, taken=backstop.is_taken(), enabled=faulthandler.is_enabled())
+        """,
+    )
+
+    assert said == {"why": "can't start new thread", "mark": 0, "taken": False, "enabled": False}
+
+
+def test_a_timer_that_nobody_would_hear_is_said_to_be_off(tmp_path):
+    ours, theirs = socket.socketpair()  # as systemd gives it
+    with ours, theirs:
+        program = """
+            with dog() as one:
+                looks(one)
+                limits = one.deputies.limits()
+                armed = timers()
+            say(limits=limits, armed=armed)
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", SETUP + textwrap.dedent(program), str(tmp_path)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            check=True,
+            timeout=50,
+        )
+        theirs.close()
+        said, log = json.loads(done.stdout), ours.recv(65536).decode()
+
+    assert "may have to wait" in said["limits"]
+    assert said["armed"] == 0
+    assert "part=backstop" in log
 
 
 UNBURIED = """

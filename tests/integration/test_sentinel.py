@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +21,15 @@ from tests import run
 from tests.integration import swap
 from tests.integration.silence import Silent, lives, patiently, silent
 from watchdog_hook.cli import store
-from watchdog_hook.sentinel import pulse
+from watchdog_hook.sentinel import pulse, start
+from watchdog_hook.sentinel.judge import Verdict
+from watchdog_hook.sentinel.life import Life
+from watchdog_hook.sentinel.mouth import Mouth
 from watchdog_hook.sentinel.pulse import started
+from watchdog_hook.sentinel.record import Files
+from watchdog_hook.sentinel.report import Report
 from watchdog_hook.sentinel.start import find_py_spy
+from watchdog_hook.sentinel.watch import Sentinel
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.linux
@@ -88,6 +97,50 @@ def test_the_incident_of_the_sentinel_is_one_that_the_command_line_shows(tmp_pat
         ]
 
 
+def test_the_next_process_says_that_its_predecessor_ended_in_such_a_silence(tmp_path):
+    with silent(tmp_path, "pydll") as victim:
+        victim.tell()
+        report(victim, "gil_held")
+        folder, _ = victim.incident()
+    (tmp_path / "next").mkdir()
+    incidents = str(victim.incidents)
+    with silent(tmp_path / "next", "beating", incident_dir=incidents, poll_interval=0.02) as after:
+        after.tell()
+        log = after.wait_log("event=unfinished ")
+
+        assert f"incident={folder.name} " in log
+        assert "cause=gil_held" in log
+        patiently(lambda: victim.incident()[1]["ended"], "the end in the file")
+
+
+def test_a_directory_is_the_one_that_the_watched_process_means(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
+    with silent(tmp_path, "pydll", incident_dir=f"{tmp_path.name}/incidents") as victim:
+        victim.tell()
+        victim.wait_log("event=backstop ")
+        folder, _ = victim.incident()
+
+        assert f"files: {folder}" in victim.log()
+
+
+def test_a_module_beside_the_package_does_not_take_the_place_of_pythons_own(tmp_path, monkeypatch):
+    # As the old backports of enum and typing would, which may be installed there.
+    (tmp_path / "watchdog_hook").symlink_to(ROOT / "watchdog_hook")
+    for name in ("mmap", "struct", "json"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('another {name}')")
+    monkeypatch.setattr(start, "__file__", str(tmp_path / "watchdog_hook/sentinel/start.py"))
+    page, text = pulse.Pulse.shared(), os.memfd_create("text")
+    page.numbers[pulse.BACKSTOP_AFTER] = 60
+    try:
+        start.start(page.fd, text, (str(tmp_path), "host", "1", ""))
+        sentinel = patiently(lambda: page.words[pulse.SENTINEL], "the sentinel")
+    finally:
+        page.words[pulse.MARK] = 0
+        page.close()
+        os.close(text)
+    patiently(lambda: not lives(sentinel), "its end")
+
+
 def test_when_the_watchdog_wakes_it_says_what_the_sentinel_saw(tmp_path):
     with silent(tmp_path, "pydll") as victim:
         victim.tell()
@@ -113,6 +166,39 @@ def test_a_long_silence_is_told_again_once_per_doubling(tmp_path):
         assert told[1] >= 3
         assert told[2] >= 6
         assert len({found["id"] for found in RECORD.finditer(log)}) == 1
+
+
+class Slow(Report):
+    """Takes so long over the first answer that the process comes back meanwhile."""
+
+    def __init__(self, victim: Silent, page: pulse.Pulse, text: int, files: Files) -> None:
+        super().__init__(page, Life(victim.pid, 0), text, files, "", Mouth())
+        self._wake = victim.tell
+
+    def _wait_for_text(self, before: int) -> bool:
+        tick = self._pulse.numbers[pulse.TICK_AT]
+        self._wake()
+        patiently(lambda: self._pulse.numbers[pulse.TICK_AT] != tick, "a tick")
+        return super()._wait_for_text(before)
+
+
+def test_a_process_that_has_come_back_is_asked_for_nothing_more(tmp_path):
+    with silent(tmp_path, "pydll") as victim:
+        page = pulse.of_process(victim.pid, write=True)
+        assert page is not None
+        text = os.open(f"/proc/{victim.pid}/fd/{page.words[pulse.BACKSTOP] - 1}", os.O_RDONLY)
+        files = Files(str(tmp_path / "others"), "host", victim.pid, 5)
+        held = Verdict("gil_held", "It is.", ask=True, all_threads=True, incident=True)
+        victim.tell()
+        patiently(lambda: time.monotonic() - page.numbers[pulse.TICK_AT] > 0.5, "the silence")
+        Slow(victim, page, text, files).make(held, page.numbers[pulse.TICK_AT])
+        (told,) = (tmp_path / "others").glob("*/incident.json")
+        os.close(text)
+
+        assert json.loads(told.read_text())["unavailable"][:1] == [
+            {"what": "stacks of the other threads", "why": "the watchdog was back"}
+        ]
+        assert "hread 0x" not in told.with_name("faulthandler.txt").read_text()
 
 
 def test_a_stopped_process_is_told_as_stopped_and_not_asked(tmp_path):
@@ -404,6 +490,17 @@ def test_in_a_container_whose_first_process_is_watched_it_works_and_is_buried(tm
         victim.wait_log("process 1 of a container cannot be killed from inside of it")
 
 
+def test_a_child_of_the_number_that_the_sentinel_had_is_the_hosts(tmp_path):
+    # Not process 1 itself: of that one the sentinel would be a child.
+    prefix = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not make a pid namespace")
+    within = [*prefix, "sh", "-c", '"$@"; true', "sh"]
+    with silent(tmp_path, "followed", prefix=within, contained=True, poll_interval=0.02) as victim:
+        victim.tell()
+        assert victim.line() == "it ended with 7\n"
+
+
 def test_the_first_process_of_a_container_is_left_alone_where_sigabrt_has_ended_its_call(tmp_path):
     prefix = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
@@ -554,6 +651,22 @@ def test_a_py_spy_that_does_not_help_is_named_and_nothing_is_lost(tmp_path, scri
         assert "pydll" in [frame["function"] for frame in data["threads"][0]["frames"]]
 
 
+def test_py_spy_is_heard_where_the_end_of_children_is_ignored(tmp_path):
+    spy = tmp_path / "py-spy"
+    spy.write_text("#!/bin/sh\necho '[]'\n")
+    spy.chmod(0o755)
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
+        " os.execv(sys.executable, sys.argv[1:])"
+    )
+    prefix = [sys.executable, "-c", ignoring]
+    with silent(tmp_path, "pydll", prefix=prefix, py_spy=str(spy)) as victim:
+        victim.tell()
+        _, data = victim.incident()
+
+        assert data["unavailable"] == []
+
+
 def test_py_spys_stacks_are_kept_as_frames_and_nothing_else(tmp_path):
     program = tmp_path / "py-spy"
     program.write_text(
@@ -613,6 +726,86 @@ def test_a_process_that_cannot_end_itself_is_ended_with_a_last_dump(tmp_path):
         assert [deed["deed"] for deed in data["actions"]] == ["terminate"]
 
 
+class Waking(Mouth):
+    """Says nothing; while it says that something will be done, the process comes back."""
+
+    def __init__(self, victim: Silent, page: pulse.Pulse) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self.wake = victim.tell
+        self._page = page
+
+    def say(self, line: str, further: Iterable[str] = ()) -> None:
+        self.said.append(line)
+        if "SIGABRT" in line:
+            tick = self._page.numbers[pulse.TICK_AT]
+            self.wake()
+            patiently(lambda: self._page.numbers[pulse.TICK_AT] != tick, "a tick")
+
+
+def test_a_process_that_comes_back_while_its_end_is_announced_is_not_ended(tmp_path):
+    # A full disk, or a full standard error: the announcement may take long.
+    with silent(tmp_path, "pydll", sentinel=False, **ENDING) as victim:
+        page = pulse.of_process(victim.pid, write=True)
+        assert page is not None
+        mouth, text = Waking(victim, page), os.memfd_create("text")
+        files = Files(str(tmp_path / "incidents"), "host", victim.pid, 5)
+        sentinel = Sentinel(page, text, files, "", mouth)
+        victim.tell()
+        while not any("event=terminate" in line for line in mouth.said) and sentinel.turn():
+            sentinel.look()
+        os.close(text)
+
+        assert victim.line() == "over\n"
+        assert 'outcome="it goes on"' in mouth.said[-1]
+
+
+SERVER = """
+import sys
+from tests.victims.frozen_files import Files
+mounted = Files([])
+print(mounted.info["folder"], flush=True)
+sys.stdin.read()
+mounted.close()
+"""
+
+
+@contextlib.contextmanager
+def hung() -> Iterator[tuple[Path, subprocess.Popen[str]]]:
+    """Yield a folder of a file server that does not answer; who waits for it goes on when that program ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        folder = server.stdout.readline().strip() if server.stdout else ""
+        if not folder:
+            pytest.skip(f"no file system can be mounted here: {server.communicate()[1]}")
+        try:
+            yield Path(folder), server
+        finally:
+            server.communicate()
+            shutil.rmtree(folder, ignore_errors=True)  # what was written there once it was gone
+
+
+def test_a_disk_that_hangs_keeps_nobody_from_ending_it(tmp_path):
+    with hung() as (folder, server):
+        settings = {**ENDING, "incident_dir": str(folder / "incidents")}
+        with silent(tmp_path, "regex", **settings) as victim:
+            try:
+                victim.tell()
+                log = victim.wait_log("Fatal Python error: Aborted")
+            finally:
+                server.communicate()  # nobody ends who waits for it, not even by SIGKILL
+            code = victim.process.wait(40)
+
+    assert code == -signal.SIGABRT
+    assert "the disk has not answered" in log
+
+
 def test_a_stopped_process_is_never_ended(tmp_path):
     with silent(tmp_path, "beating", **ENDING) as victim:
         victim.tell()
@@ -636,6 +829,18 @@ def test_a_loop_that_beats_is_not_ended_for_a_dead_watchdog(tmp_path):
         assert "event=terminate" not in victim.log()
 
 
+def test_a_process_that_has_become_another_program_is_left_alone(tmp_path):
+    with silent(tmp_path, "another", **ENDING) as victim:
+        victim.tell()
+        assert victim.line().startswith("watched ")
+        victim.tell()
+        patiently(lambda: not victim.watched(), "the end of the first program's sentinel")
+        victim.tell()
+
+        assert victim.line() == "over\n"
+        assert "event=backstop" not in victim.log()
+
+
 def test_a_process_of_the_same_pid_is_not_taken_for_ours(tmp_path):
     from watchdog_hook.sentinel.life import Life
 
@@ -646,6 +851,17 @@ def test_a_process_of_the_same_pid_is_not_taken_for_ours(tmp_path):
         assert Life(other.pid, since).is_same()
         assert lives(other.pid)
         other.kill()
+
+
+def test_a_process_of_the_number_of_a_thread_that_has_ended_is_not_taken_for_it(tmp_path):
+    with subprocess.Popen(["sleep", "600"]) as one, subprocess.Popen(["sleep", "600"]) as other:
+        life = Life(one.pid, started(one.pid) or 0)
+        told = life.send(signal.SIGKILL, other.pid)
+        survived = lives(other.pid)
+        assert life.send(signal.SIGKILL, one.pid)
+        other.kill()
+
+    assert (told, survived) == (False, True)
 
 
 def test_a_sentinel_with_nothing_to_say_has_imported_nothing_big():

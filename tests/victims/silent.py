@@ -54,6 +54,11 @@ def swapped(dog: Watchdog) -> None:
     heap.count(b"y")
 
 
+def another(dog: Watchdog) -> None:
+    """Become another program, as the same process: the same victim from its start, which beats."""
+    os.execv(sys.executable, [sys.executable, sys.argv[0], "beating", *sys.argv[2:]])
+
+
 def plant(dog: Watchdog) -> None:
     """Let the watchdog's thread break at its next look, and see it end."""
 
@@ -112,6 +117,28 @@ def buried(dog: Watchdog) -> None:
     print("buried", flush=True)
 
 
+def followed(dog: Watchdog) -> None:
+    """Have a child of the number that the sentinel had, and see how it ended."""
+    sentinel = dog.outside.pulse.words[pulse.SENTINEL]
+    while not dog.deputies._sentinel:
+        dog.beat("before")
+    os.kill(sentinel, signal.SIGKILL)
+    while os.path.exists(f"/proc/{sentinel}"):
+        dog.beat("waiting")
+    child = 0
+    while child != sentinel:
+        with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+            last.write(str(sentinel - 1))
+        child = os.fork()
+        if not child:
+            os._exit(7)
+        if child != sentinel:
+            os.waitpid(child, 0)
+    while dog.deputies._expected is not None:
+        dog.beat("being missed")
+    print("it ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
 def forking(dog: Watchdog) -> None:
     """Fork a hundred children, see them all end as they should, and keep the GIL until a line comes."""
     codes = set()
@@ -135,10 +162,12 @@ KINDS: dict[str, Callable[[Watchdog], None]] = {
         uninterruptible,
         swapped,
         fault,
+        another,
         fault_and_silence,
         beating,
         crowded,
         buried,
+        followed,
         forking,
     )
 }

@@ -12,6 +12,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from watchdog_hook.actions.interrupt import installed_action
+from watchdog_hook.descriptor import Own
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,7 +48,8 @@ class Backstop:
         self._after = after
         self._turn = threading.Lock()
         self._held = False
-        self._fds: list[int] = []
+        self._fds: list[Own] = []
+        self._actions: dict[int, bytes] = {}  # what the kernel calls at our signals
         self._target = -1  # of the timer; -1: it is not wanted
         self._due = 0.0  # when the timer is to fire; 0: it was never armed
         self._fatal = False
@@ -72,12 +76,24 @@ class Backstop:
     def speak_up(self) -> None:
         """Have the timer write to standard error from the next `arm` on: nobody outside does it for us."""
         fd = _without_waiting(2)
-        self._target = self._keep(fd) if fd >= 0 else self.file
+        if fd >= 0:
+            self._target = self._keep(fd)
+        else:
+            self.off = (
+                "standard error is closed, or one on which a writer may have to wait (a socket)"
+            )
 
     def arm(self) -> None:
         """Put the timer off once more, if it is wanted. Costs some 30 microseconds."""
         # A fork takes the timer's thread away and leaves its lock taken: a child that ends as Python does would
         # wait for that at its very end, for ever. So the timer is never armed while a fork may be under way.
+        if not self._fds:
+            return
+        if not self._fds[
+            0
+        ].is_ours():  # the host has closed it, and may have given its number to a file
+            self.disarm()
+            return
         with self._turn:
             self._due = time.monotonic() + self._after
             self._start()
@@ -117,7 +133,7 @@ class Backstop:
             self._originals["dump_traceback_later"](left, repeat=False, file=self._target)
 
     def _keep(self, fd: int) -> int:
-        self._fds.append(fd)
+        self._fds.append(Own(fd))
         return fd
 
     def _cancel(self) -> None:
@@ -129,8 +145,9 @@ class Backstop:
         if _owner is self:
             _owner = None
         self.off = "disarmed"
-        for number in filter(None, self.signals):
-            faulthandler.unregister(number)
+        for number, action in self._actions.items():
+            if installed_action(number) == action:  # not one that somebody has put in its place
+                faulthandler.unregister(number)
         self.signals = (0, 0)
         for name, wrapper in self._wrappers.items():
             if getattr(faulthandler, name) is wrapper:
@@ -142,13 +159,13 @@ class Backstop:
         fds, self._fds, self.file = self._fds, [], -1
         self._target = -1
         for fd in fds:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+            fd.close()
 
     def _register(self, *, all_threads: bool) -> int:
         number = free_signal()
         if number:
             faulthandler.register(number, file=self.file, all_threads=all_threads, chain=False)
+            self._actions[number] = installed_action(number)
         return number
 
     def _take_fatal_signals(self) -> None:
@@ -192,7 +209,9 @@ def is_taken() -> bool:
 
 
 def _memory() -> int:
-    fd = os.memfd_create("watchdog_hook.backstop", os.MFD_CLOEXEC)
+    low = os.memfd_create("watchdog_hook.backstop", os.MFD_CLOEXEC)
+    fd = _duplicate(low)  # one of the standard three may be free
+    os.close(low)
     # Everybody writes at its end, whatever was read or cut off.
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
     return fd

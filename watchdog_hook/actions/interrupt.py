@@ -9,6 +9,7 @@ any other thread by two flags with one writer each (`closed`, `firing`) when the
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import socket
@@ -64,7 +65,7 @@ class Interrupter:
             self.unavailable = "not armed in the main thread"
             return
         self._previous = signal.signal(SIGNAL, self._deliver)
-        self._action = _installed_action()
+        self._action = installed_action()
         self.unavailable = None
 
     def disarm(self) -> None:
@@ -154,7 +155,7 @@ class Interrupter:
 
     def _still_ours(self) -> bool:
         # A native library may take the signal behind Python's back: compare the kernel's own entry.
-        return signal.getsignal(SIGNAL) == self._deliver and _installed_action() == self._action
+        return signal.getsignal(SIGNAL) == self._deliver and installed_action() == self._action
 
 
 def _within(current: InFlight | None, flight: InFlight) -> bool:
@@ -190,12 +191,17 @@ def _shut_down(descriptor: int | None) -> bool:
             return False
 
 
-def _installed_action() -> bytes:
-    """Return the address of the handler that the kernel has for our signal; empty where libc does not say."""
+def installed_action(number: int = SIGNAL) -> bytes:
+    """Return the address of the handler that the kernel has for a signal; empty where libc does not say."""
     try:
         entry = ctypes.create_string_buffer(512)
-        if ctypes.CDLL(None).sigaction(int(SIGNAL), None, entry) != 0:
+        if _sigaction()(int(number), None, entry) != 0:
             return b""
         return entry.raw[: ctypes.sizeof(ctypes.c_void_p)]
     except (OSError, AttributeError):
         return b""
+
+
+@functools.cache  # a forked child must not wait for the loader's lock
+def _sigaction() -> Any:
+    return ctypes.CDLL(None).sigaction

@@ -100,8 +100,8 @@ def _facts(data: dict[str, Any], last_s: float) -> dict[str, Any]:
         "incident": data["id"],
         "silent_s": data["silence_s"],
         "phase": data["phase"],
-        "call": data["call"],
-        "peer": data["peer"],
+        "call": data.get("call"),  # the sentinel knows of no call
+        "peer": data.get("peer"),
         "action": done[0] if done else None,
         "outcome": "its process ended, and the loop had not come back",
         "cause": data["verdict"]["id"],

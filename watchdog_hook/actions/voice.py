@@ -10,6 +10,7 @@ import socket
 import stat
 import time
 
+from watchdog_hook.descriptor import Own
 from watchdog_hook.errand import Errands
 
 LOGGER = "watchdog_hook"
@@ -111,6 +112,8 @@ class StandardError:
                 self._fd = os.dup(fd)
         except OSError:  # closed: then there is nobody to tell
             pass
+        held = self._fd if self._sock is None else self._sock.fileno()
+        self._own = Own(-1 if held is None else held)
 
     def write(self, text: str) -> None:
         """Write a text as lines of its own, as much of it as fits within a second. Never raises."""
@@ -123,12 +126,11 @@ class StandardError:
 
     def close(self) -> None:
         """Close the duplicate."""
-        fd, self._fd = self._fd, None
+        self._fd = None
         sock, self._sock = self._sock, None
-        if fd is not None:
-            os.close(fd)
         if sock is not None:
-            sock.close()
+            sock.detach()
+        self._own.close()
 
     def reset_after_fork(self) -> None:
         """Forget the parent's thread and lock."""
@@ -152,6 +154,8 @@ class StandardError:
 
     def _put(self, data: bytes) -> int:
         fd, sock = self._fd, self._sock
+        if not self._own.is_ours():  # the host has closed it
+            return len(data)
         if sock is not None:
             return sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         if fd is None:

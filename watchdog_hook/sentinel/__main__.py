@@ -11,7 +11,8 @@ import sys
 if __name__ == "__main__":
     if os.fork():
         os._exit(0)
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    # Behind the standard library: among what is installed beside us may be modules of the same names.
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     from watchdog_hook.sentinel import watch
 
     watch.main(sys.argv[1:])

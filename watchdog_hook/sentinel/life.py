@@ -58,6 +58,8 @@ class Life:
         """Send a signal, after a look at who that is; to a thread of it where one is given."""
         if not self.is_same():
             return False
+        if thread and not os.path.exists(f"/proc/{self.pid}/task/{thread}"):
+            return False  # it has ended, and its number may be another process's
         try:
             if self._fd >= 0 and thread in (0, self.pid):
                 import signal

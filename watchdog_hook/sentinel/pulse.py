@@ -13,6 +13,8 @@ import mmap
 import os
 import struct
 
+from watchdog_hook.descriptor import Own, occupy_standard
+
 NAME = "watchdog_hook"
 MAGIC = 0x3153_5550_4B4F_4F48  # "HOOKPUS1": of this layout, and of no other
 SIZE = 2 * 4096
@@ -68,6 +70,7 @@ class Pulse:
         self.numbers = whole[_NUMBERS].cast("d")
         self.words = whole[_WORDS].cast("Q")
         self.fd = fd
+        self._own = Own(fd)
         self._bytes = whole
 
     @classmethod
@@ -78,13 +81,19 @@ class Pulse:
     @classmethod
     def shared(cls) -> Pulse:
         """Return one of this process that others can open. Raises OSError where the kernel has no memfd."""
-        fd = os.memfd_create(NAME, os.MFD_CLOEXEC)
+        # Else whoever writes to a standard error that is closed would write in here.
+        occupied = occupy_standard()
         try:
-            os.ftruncate(fd, SIZE)
-            pulse = cls(mmap.mmap(fd, SIZE), fd)
-        except BaseException:
-            os.close(fd)
-            raise
+            fd = os.memfd_create(NAME, os.MFD_CLOEXEC)
+            try:
+                os.ftruncate(fd, SIZE)
+                pulse = cls(mmap.mmap(fd, SIZE), fd)
+            except BaseException:
+                os.close(fd)
+                raise
+        finally:
+            for each in occupied:
+                os.close(each)
         pulse.words[PID] = os.getpid()
         pulse.words[STARTED] = started(os.getpid()) or 0
         pulse.words[MARK] = MAGIC
@@ -120,9 +129,8 @@ class Pulse:
 
     def close(self) -> None:
         """Give the descriptor back. The memory stays, for a beat may still come."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self.fd = -1
+        self._own.close()
 
     def write(self, place: tuple[int, int], text: str) -> None:
         """Write one of the texts; what does not fit is cut off its end."""
@@ -170,6 +178,19 @@ def places(pid: int) -> list[str]:
         except OSError:
             continue
     return list(found.values())
+
+
+def holds(pid: int, inode: int) -> bool:
+    """Tell whether a process still has that pulse: no program has it that another one becomes. In doubt it has."""
+    paths = places(pid)
+    try:
+        return (
+            not inode
+            or any(os.stat(path).st_ino == inode for path in paths)
+            or not os.listdir(f"/proc/{pid}/fd")
+        )
+    except OSError:  # hidden, or closed meanwhile
+        return True
 
 
 def of_process(pid: int, *, write: bool = False) -> Pulse | None:

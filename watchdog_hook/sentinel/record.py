@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 
 TYPE_CHECKING = False  # as typing has it, which takes memory to import
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+PATIENCE = 10.0  # seconds for all files of one report: a disk may hang
+LOST = f"the disk has not answered for {PATIENCE:.0f} s"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -22,6 +25,7 @@ class Files:
         self._pid = pid
         self._retention = retention
         self._count = 0
+        self._child = 0  # that has been at it for longer than our patience; 0: none
 
     def new_id(self, wall: float) -> str:
         """Return the id of a new incident, which is also its folder's name."""
@@ -34,7 +38,46 @@ class Files:
         return os.path.join(self._dir, incident)
 
     def write(self, incident: str, files: Mapping[str, str]) -> str | None:
-        """Write files of an incident, each whole or not at all. Return why they could not be written, if so."""
+        """
+        Write files of an incident, each whole or not at all. Return why they could not be written, if so.
+
+        A child does it: what the kernel does not let go of a disk that hangs is that one, and not we.
+        """
+        if self._child and not _has_ended(self._child):
+            return LOST
+        self._child = 0
+        reading, writing = os.pipe()
+        try:
+            child = os.fork()
+        except OSError:  # no more processes: then we do it
+            os.close(writing)
+            os.close(reading)
+            return self._write(incident, files)
+        if not child:
+            try:
+                # Who reads the scheduler's standard error to its end would wait for us.
+                os.closerange(0, 3)
+                os.write(writing, b"=" + (self._write(incident, files) or "").encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        try:
+            return self._answer(child, reading)
+        finally:
+            os.close(reading)
+
+    def _answer(self, child: int, reading: int) -> str | None:
+        poll = select.poll()
+        poll.register(reading, select.POLLIN)
+        if poll.poll(PATIENCE * 1000):
+            told = os.read(reading, 4096)
+            _has_ended(child, wait=True)
+            return (told[1:].decode() or None) if told else "the child that writes them was killed"
+        os.kill(child, 9)
+        self._child = child
+        return LOST
+
+    def _write(self, incident: str, files: Mapping[str, str]) -> str | None:
         try:
             os.makedirs(self._dir, mode=0o700, exist_ok=True)
             first = not os.path.isdir(self.path(incident))
@@ -59,6 +102,13 @@ class Files:
             parts = name.removeprefix(name[:16]).removeprefix(f"-{self._host}-").split("-")
             if name != newest and len(parts) == 2 and all(map(str.isdigit, parts)):
                 _remove(self.path(name))
+
+
+def _has_ended(child: int, *, wait: bool = False) -> bool:
+    try:
+        return os.waitpid(child, 0 if wait else os.WNOHANG)[0] == child
+    except ChildProcessError:  # whoever ignores SIGCHLD has no children to wait for
+        return True
 
 
 def _replace(folder: int, name: str, text: str) -> None:

@@ -44,7 +44,7 @@ class Report:
     def make(self, verdict: Verdict, since: float) -> None:
         """Tell that the watchdog is silent since that moment, once more if it was told before."""
         unavailable: list[tuple[str, str]] = []
-        text = self._faulthandler(verdict, unavailable)
+        text = self._faulthandler(verdict, since, unavailable)
         wall, silence = time.time(), time.monotonic() - since
         if verdict.incident and self.incident is None:
             self.incident = self._files.new_id(wall)
@@ -120,14 +120,16 @@ class Report:
 
     # --- faulthandler ------------------------------------------------------------------------------
 
-    def _faulthandler(self, verdict: Verdict, unavailable: list[tuple[str, str]]) -> str:
+    def _faulthandler(
+        self, verdict: Verdict, since: float, unavailable: list[tuple[str, str]]
+    ) -> str:
         """Return what faulthandler has written since the last time, after asking it where that makes sense."""
         words = self._pulse.words
         if verdict.ask:
-            self._ask(words[pulse.SIGNAL], "stack of the loop's thread", unavailable)
+            self._ask(words[pulse.SIGNAL], "stack of the loop's thread", since, unavailable)
         if verdict.all_threads:
             # After the other: of more than a hundred threads it leaves the oldest out.
-            self._ask(words[pulse.SIGNAL_ALL], "stacks of the other threads", unavailable)
+            self._ask(words[pulse.SIGNAL_ALL], "stacks of the other threads", since, unavailable)
         size = self._size()
         if size < self._read:  # cut off by the watchdog
             self._read = 0
@@ -135,12 +137,17 @@ class Report:
         self._read = size
         return text
 
-    def _ask(self, number: int, what: str, unavailable: list[tuple[str, str]]) -> None:
+    def _ask(
+        self, number: int, what: str, since: float, unavailable: list[tuple[str, str]]
+    ) -> None:
         """Have the loop's thread write by that signal, and note why it cannot or does not."""
         caught = proc.catches(self._life.pid, number) if number else False
         before = self._size()
         if not number:
             why = "no real-time signal was free"
+        elif self._pulse.numbers[pulse.TICK_AT] > since:
+            # Frames that run meanwhile are what faulthandler crashes on.
+            why = "the watchdog was back"
         elif not caught:
             # To a process that does not catch it, it would be the end.
             why = "/proc is hidden" if caught is None else "the signal is not caught any more"

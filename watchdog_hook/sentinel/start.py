@@ -34,6 +34,8 @@ def start(memory: int, text: int, words: tuple[str, str, str, str]) -> None:
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            # Closed, it would be the number of the first file that the sentinel opens.
+            stderr=None if _is_open(2) else subprocess.DEVNULL,
             cwd="/",
             env=kept,
             pass_fds=(memory, text),
@@ -49,6 +51,14 @@ def start(memory: int, text: int, words: tuple[str, str, str, str]) -> None:
         raise CannotStart(f"it was not there after {PATIENCE:.0f} s") from None
     if code:
         raise CannotStart(f"{sys.executable} ended with {code}")
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def allow_to_trace(pid: int) -> None:

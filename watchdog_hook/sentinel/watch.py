@@ -28,8 +28,12 @@ SIGABRT, SIGKILL = 6, 9
 class Sentinel:
     """Watches one watchdog. `look` is one turn of it, `turn` tells whether there is anything left to watch."""
 
-    def __init__(self, seen: Pulse, text: int, files: Files, py_spy: str, mouth: Mouth) -> None:
+    def __init__(
+        self, seen: Pulse, text: int, files: Files, py_spy: str, mouth: Mouth, inode: int = 0
+    ) -> None:
+        """`inode`: of the pulse; 0: it is not known."""
         self._pulse = seen
+        self._inode = inode
         self._life = Life(seen.words[pulse.PID], seen.words[pulse.STARTED])
         self._mouth = mouth
         self._report = Report(seen, self._life, text, files, py_spy, mouth)
@@ -38,12 +42,13 @@ class Sentinel:
         self._due = 0.0  # silence at which the next report is due; 0 while the watchdog ticks
         self._sure = 0  # looks in a row that found a reason to end it
         self._helpless = False  # it could not be ended
+        self._over = False  # another program runs in that process
 
     def run(self) -> None:
         """Watch until the process ends, or nobody is watched there any more."""
         self._pulse.words[pulse.SENTINEL] = os.getpid()
         if self._life.is_same():
-            while self.turn():
+            while not self._over and self.turn():
                 self.look()
 
     def turn(self) -> bool:
@@ -69,6 +74,9 @@ class Sentinel:
             if self._due:
                 self._due = 0.0
                 self._report.ended()
+            return
+        self._over = not pulse.holds(self._life.pid, self._inode)
+        if self._over:
             return
         if (not self._due or silence >= self._due) and self._examine(after):
             self._due = 2 * max(after, self._due)
@@ -122,6 +130,7 @@ class Sentinel:
         return judge(readings, words[pulse.WATCHDOG], words[pulse.LOOP]).may_end
 
     def _end_process(self, after: float) -> None:
+        seen = self._signs()
         line = log_line(
             "terminate",
             incident=self._report.incident,
@@ -133,17 +142,22 @@ class Sentinel:
         )
         self._mouth.say(line)
         self._report.acted("terminate", "SIGABRT, then SIGKILL")
-        tick = self._pulse.numbers[pulse.TICK_AT]
         for number in (SIGABRT, SIGKILL):
-            if self._life.send(number) and self._life.ends_within(LAST_WORDS):
+            # It may have come back while we spoke. And process 1 of a container outlives the first signal, which
+            # may have ended the call that held it.
+            same = self._signs() == seen
+            if same and self._life.send(number) and self._life.ends_within(LAST_WORDS):
                 return
-            if self._pulse.numbers[pulse.TICK_AT] != tick:
-                # Process 1 of a container outlives the first, which may have ended the call that held it.
+            if self._signs() != seen:
                 self._mouth.say(log_line("terminate", outcome="it goes on", pid=self._life.pid))
                 return
         self._helpless = True
         outcome = "it is still there: process 1 of a container cannot be killed from inside of it"
         self._mouth.say(log_line("terminate", outcome=outcome, pid=self._life.pid))
+
+    def _signs(self) -> tuple[float, float]:
+        """Return the last signs of life, the watchdog's and the loop's."""
+        return self._pulse.numbers[pulse.TICK_AT], self._pulse.beat_at
 
 
 def _slept() -> float:
@@ -160,11 +174,12 @@ def main(arguments: list[str]) -> None:
         seen = Pulse.of_descriptor(int(memory), write=True)
     except ValueError:  # disarmed before we came
         return
+    inode = os.fstat(int(memory)).st_ino
     os.close(int(memory))
     files = Files(directory, host, seen.words[pulse.PID], int(retention))
     mouth = Mouth()
     try:
-        Sentinel(seen, int(text), files, py_spy, mouth).run()
+        Sentinel(seen, int(text), files, py_spy, mouth, inode).run()
     except Exception as error:  # noqa: BLE001 - a traceback in the scheduler's log would look like its own
         # The watchdog misses us, and has faulthandler's timer speak for itself.
         what = f"{type(error).__name__}: {error}"
