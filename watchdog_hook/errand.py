@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
+STEP = 0.05  # seconds of a wait, after which the waiting thread wants the interpreter again
 SPARES = 4  # threads for what one dump sends at a time: evidence, files, log, a question
 
 
@@ -44,7 +46,7 @@ class Errands:
         try:
             if self._away(self._patience):
                 return False
-            thread = threading.Thread(target=_quietly, args=(errand,), name=self._name, daemon=True)
+            thread = _Messenger(target=_quietly, args=(errand,), name=self._name, daemon=True)
             self._sent = time.monotonic()
             try:
                 thread.start()
@@ -80,8 +82,37 @@ class Errands:
         thread = self._thread
         if thread is None:
             return False
-        thread.join(max(0.0, self._sent + wait - time.monotonic()))
+        while thread.is_alive():
+            left = self._sent + wait - time.monotonic()
+            thread.join(max(0.0, min(left, STEP)))
+            if left <= STEP:
+                break
         return thread.is_alive()
+
+
+class _Asking(threading.Event):
+    """
+    An event whose wait wants the interpreter every now and then.
+
+    A thread that asks for the interpreter in vain is how the sentinel knows that somebody keeps it. One that waits
+    for another thread to begin, which asks in its place, looks as if it waited for anything.
+    """
+
+    def wait(self, timeout: float | None = None) -> bool:
+        until = None if timeout is None else time.monotonic() + timeout
+        while not super().wait(STEP):
+            if until is not None and time.monotonic() >= until:
+                return False
+        return True
+
+
+class _Messenger(threading.Thread):
+    """A thread whose starter, and whoever waits for its end in steps, goes on wanting the interpreter."""
+
+    def __init__(self, **about: Any) -> None:
+        super().__init__(**about)
+        # What CPython's Thread.start waits for, without a limit; were it called otherwise, nothing would change.
+        self._started = _Asking()
 
 
 class _Lent:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+
+import pytest
+
+from watchdog_hook import errand
+from watchdog_hook.errand import Errands
 
 PROGRAM = """
 import atexit
@@ -45,3 +51,35 @@ def test_they_are_run_by_threads_that_were_ready_and_one_that_hangs_costs_one():
         "[False, False, True, True, True, True, False]",
     ]
     assert done.stderr == ""
+
+
+@pytest.mark.linux
+@pytest.mark.parametrize("where", ["begin", "end"])
+def test_who_waits_for_one_goes_on_wanting_the_interpreter(monkeypatch, where):
+    go_on = threading.Event()
+    if where == "begin":
+
+        class Late(errand._Messenger):
+            def _bootstrap(self) -> None:
+                go_on.wait()
+                super()._bootstrap()
+
+        monkeypatch.setattr(errand, "_Messenger", Late)
+    returned: list[bool] = []
+    sender = threading.Thread(
+        target=lambda: returned.append(Errands("one", 50.0).send(go_on.wait)), daemon=True
+    )
+    sender.start()
+    path = Path(f"/proc/self/task/{sender.native_id}/status")
+
+    def slept() -> int:
+        (line,) = [line for line in path.read_text().splitlines() if line.startswith("voluntary")]
+        return int(line.split()[1])
+
+    before = slept()
+    while slept() < before + 10:
+        pass  # pytest's own limit ends it
+    go_on.set()
+    sender.join()
+
+    assert returned == [True]
