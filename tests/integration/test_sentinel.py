@@ -19,6 +19,7 @@ import pytest
 
 from tests import run
 from tests.integration.silence import Silent, lives, patiently, silent
+from watchdog_hook.actions.record import Recorder, host_in_ids
 from watchdog_hook.cli import store
 from watchdog_hook.sentinel import pulse, start
 from watchdog_hook.sentinel.judge import Verdict
@@ -94,6 +95,18 @@ def test_the_incident_of_the_sentinel_is_one_that_the_command_line_shows(tmp_pat
             "0o700",
             "0o600",
         ]
+
+
+def test_an_incident_of_the_sentinel_is_never_taken_for_one_of_the_watchdog(tmp_path):
+    # Both are made in the same second where the watchdog wakes while the sentinel speaks.
+    theirs = Files(str(tmp_path), host_in_ids(), os.getpid(), 5)
+    recorder = Recorder(tmp_path)
+    ids = [theirs.new_id(1.0) for _ in range(3)]
+    for each in ids:
+        assert theirs.write(each, {"dump.txt": "one\n"}) is None
+
+    assert not {*ids} & {recorder.new_id(1.0) for _ in range(30)}
+    assert recorder.of_this_host(100) == sorted(ids, reverse=True)
 
 
 def test_the_next_process_says_that_its_predecessor_ended_in_such_a_silence(tmp_path):
