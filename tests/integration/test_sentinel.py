@@ -32,7 +32,10 @@ from watchdog_hook.sentinel.start import find_py_spy
 from watchdog_hook.sentinel.watch import Sentinel
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.linux
+pytestmark = [
+    pytest.mark.linux,
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
 
 RECORD = re.compile(
     r"watchdog_hook: event=backstop (?:incident=(?P<id>\S+) )?silent_s=(?P<s>[\d.]+).* cause=(?P<cause>\w+)"
