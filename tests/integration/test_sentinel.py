@@ -635,6 +635,19 @@ def test_a_py_spy_that_does_not_help_is_named_and_nothing_is_lost(tmp_path, scri
         assert "pydll" in [frame["function"] for frame in data["threads"][0]["frames"]]
 
 
+def test_a_py_spy_that_hangs_does_not_hold_it_up_once_the_process_has_ended(tmp_path):
+    spy, began = tmp_path / "py-spy", tmp_path / "began"
+    spy.write_text(f"#!/bin/sh\n: > {began}\nsleep 600\n")
+    spy.chmod(0o755)
+    with silent(tmp_path, "pydll", py_spy=str(spy)) as victim:
+        victim.tell()
+        patiently(began.exists, "py-spy")
+        victim.process.kill()
+        _, data = victim.incident()
+
+        assert data["unavailable"] == [{"what": "py-spy", "why": "the process has ended"}]
+
+
 def test_py_spy_is_heard_where_the_end_of_children_is_ignored(tmp_path):
     spy = tmp_path / "py-spy"
     spy.write_text("#!/bin/sh\necho '[]'\n")
