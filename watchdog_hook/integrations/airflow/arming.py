@@ -74,8 +74,8 @@ def begin(
     from watchdog_hook.watchdog import Watchdog
 
     global _last
-    if _last is not None:
-        _last, last = None, _last
+    last, _last = _last, None
+    if last is not None:
         last.stop()
     component = host.component or SCHEDULER
     dog = Watchdog(config, host=host)
