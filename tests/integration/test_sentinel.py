@@ -20,6 +20,7 @@ import pytest
 from tests import run
 from tests.integration import swap
 from tests.integration.silence import Silent, lives, patiently, silent
+from watchdog_hook.actions.record import Recorder, host_in_ids
 from watchdog_hook.cli import store
 from watchdog_hook.sentinel import pulse, start
 from watchdog_hook.sentinel.judge import Verdict
@@ -32,7 +33,10 @@ from watchdog_hook.sentinel.start import find_py_spy
 from watchdog_hook.sentinel.watch import Sentinel
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.linux
+pytestmark = [
+    pytest.mark.linux,
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
 
 RECORD = re.compile(
     r"watchdog_hook: event=backstop (?:incident=(?P<id>\S+) )?silent_s=(?P<s>[\d.]+).* cause=(?P<cause>\w+)"
@@ -95,6 +99,18 @@ def test_the_incident_of_the_sentinel_is_one_that_the_command_line_shows(tmp_pat
             "0o700",
             "0o600",
         ]
+
+
+def test_an_incident_of_the_sentinel_is_never_taken_for_one_of_the_watchdog(tmp_path):
+    # Both are made in the same second where the watchdog wakes while the sentinel speaks.
+    theirs = Files(str(tmp_path), host_in_ids(), os.getpid(), 5)
+    recorder = Recorder(tmp_path)
+    ids = [theirs.new_id(1.0) for _ in range(3)]
+    for each in ids:
+        assert theirs.write(each, {"dump.txt": "one\n"}) is None
+
+    assert not {*ids} & {recorder.new_id(1.0) for _ in range(30)}
+    assert recorder.of_this_host(100) == sorted(ids, reverse=True)
 
 
 def test_the_next_process_says_that_its_predecessor_ended_in_such_a_silence(tmp_path):
@@ -649,6 +665,19 @@ def test_a_py_spy_that_does_not_help_is_named_and_nothing_is_lost(tmp_path, scri
         assert [each["what"] for each in data["unavailable"]] == ["py-spy"]
         assert why in data["unavailable"][0]["why"]
         assert "pydll" in [frame["function"] for frame in data["threads"][0]["frames"]]
+
+
+def test_a_py_spy_that_hangs_does_not_hold_it_up_once_the_process_has_ended(tmp_path):
+    spy, began = tmp_path / "py-spy", tmp_path / "began"
+    spy.write_text(f"#!/bin/sh\n: > {began}\nsleep 600\n")
+    spy.chmod(0o755)
+    with silent(tmp_path, "pydll", py_spy=str(spy)) as victim:
+        victim.tell()
+        patiently(began.exists, "py-spy")
+        victim.process.kill()
+        _, data = victim.incident()
+
+        assert data["unavailable"] == [{"what": "py-spy", "why": "the process has ended"}]
 
 
 def test_py_spy_is_heard_where_the_end_of_children_is_ignored(tmp_path):

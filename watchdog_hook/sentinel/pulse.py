@@ -182,15 +182,14 @@ def places(pid: int) -> list[str]:
 
 def holds(pid: int, inode: int) -> bool:
     """Tell whether a process still has that pulse: no program has it that another one becomes. In doubt it has."""
-    paths = places(pid)
+    folder = f"/proc/{pid}/fd"
     try:
-        return (
-            not inode
-            or any(os.stat(path).st_ino == inode for path in paths)
-            or not os.listdir(f"/proc/{pid}/fd")
-        )
-    except OSError:  # hidden, or closed meanwhile
+        # A descriptor that may be seen and not read, or is closed meanwhile, leaves it open.
+        links = [os.readlink(f"{folder}/{number}") for number in os.listdir(folder)]
+        ours = [os.stat(path).st_ino == inode for path in places(pid)]
+    except OSError:
         return True
+    return not inode or not links or any(ours)
 
 
 def of_process(pid: int, *, write: bool = False) -> Pulse | None:

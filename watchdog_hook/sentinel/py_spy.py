@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import time
 
+TYPE_CHECKING = False  # as typing has it, which takes memory to import
+if TYPE_CHECKING:
+    from watchdog_hook.sentinel.life import Life
+
 PATIENCE = 10.0  # seconds for all attempts
 PAUSE = 0.02
 MOST = 8 << 20  # bytes of its output
@@ -13,26 +17,33 @@ MOST = 8 << 20  # bytes of its output
 ATTEMPTS = (("--nonblocking", "--native"), ("--native",), ("--nonblocking",))
 
 
-def dump(program: str, pid: int) -> tuple[str, str]:
+def dump(program: str, life: Life) -> tuple[str, str]:
     """Return its JSON, and an empty text; or an empty text, and why there is none. Never raises."""
+    pid = life.pid
     until = time.monotonic() + PATIENCE
     why = ""
     for options in ATTEMPTS:
         words = [program, "dump", *options, "--json", "--pid", str(pid)]
         try:
-            code, output, errors = _run(words, until)
+            code, output, errors = _run(words, until, life)
         except OSError as error:
             return "", f"{program} cannot be started ({error.strerror})"
         if code == 0 and output.lstrip().startswith("["):
             return output, ""
+        if code is None and life.ends_within(0):
+            return "", "the process has ended"
         if code is None:
             return "", f"py-spy did not answer within {PATIENCE:.0f} s"
         why = why if "--nonblocking option" in errors else errors
     return "", " ".join(why.split())[:300] or "py-spy failed, and said nothing"
 
 
-def _run(words: list[str], until: float) -> tuple[int | None, str, str]:
-    """Run a program to its end, its output in memory. The code is None where it was ended for its time."""
+def _run(words: list[str], until: float, life: Life) -> tuple[int | None, str, str]:
+    """
+    Run a program to its end, its output in memory.
+
+    The code is None where it was ended for its time, or with the process that it looks at.
+    """
     import signal
 
     # Whoever started the scheduler may ignore it, and so do we then: no child of ours would have an end.
@@ -49,21 +60,20 @@ def _run(words: list[str], until: float) -> tuple[int | None, str, str]:
             ],
             setpgroup=0,
         )
-        code = _wait(pid, until)
+        code = _wait(pid, until, life)
         return code, _content(output), _content(errors)
     finally:
         os.close(output)
         os.close(errors)
 
 
-def _wait(pid: int, until: float) -> int | None:
+def _wait(pid: int, until: float, life: Life) -> int | None:
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > until:
+        if life.ends_within(PAUSE) or time.monotonic() > until:
             break
-        time.sleep(PAUSE)
     # Its children too: it may be a script. A traced process goes on by itself when its tracer is gone.
     os.killpg(pid, 9)
     until = time.monotonic() + 1

@@ -31,7 +31,8 @@ class Files:
         """Return the id of a new incident, which is also its folder's name."""
         self._count += 1
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall))
-        return f"{moment}-{self._host}-{self._pid}-{self._count}"
+        # The watchdog counts its own in the same second, from 1 and without a zero in front.
+        return f"{moment}-{self._host}-{self._pid}-0{self._count}"
 
     def path(self, incident: str) -> str:
         """Return where its files are, or would be."""

@@ -179,7 +179,7 @@ class Report:
         if not self._program:
             unavailable.append(("py-spy", "it is not there, or switched off"))
             return []
-        output, why = py_spy.dump(self._program, self._life.pid)
+        output, why = py_spy.dump(self._program, self._life)
         if not why:
             try:
                 return stacks.first(stacks.of_py_spy(output), self._pulse.words[pulse.LOOP])

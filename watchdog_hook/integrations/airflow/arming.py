@@ -22,6 +22,9 @@ log = logging.getLogger("watchdog_hook")
 
 SCHEDULER = "scheduler"
 
+# The watchdog of a loop that is over, which watches its process to the end: unless another loop begins there.
+_last: Watchdog | None = None
+
 
 @dataclasses.dataclass
 class Armed:
@@ -70,6 +73,10 @@ def begin(
     from watchdog_hook.integrations.patch import Patches
     from watchdog_hook.watchdog import Watchdog
 
+    global _last
+    last, _last = _last, None
+    if last is not None:
+        last.stop()
     component = host.component or SCHEDULER
     dog = Watchdog(config, host=host)
     patches = Patches(dog.fail)
@@ -116,10 +123,12 @@ def disarm(armed: Armed) -> None:
     """
     from watchdog_hook.integrations.airflow.loop import say_over
 
+    global _last
     dog = armed.dog
     dog.fail.run("ended by", say_over, dog, "exit")
     try:
         if armed.lives_for_it:
+            _last = dog
             dog.let_go()
         else:
             dog.stop()
