@@ -446,7 +446,7 @@ def test_the_watchdog_of_a_loop_that_is_over_goes_when_another_loop_begins(tmp_p
             armed = arming.begin(config, Host(), lambda dog, patches: None, lives_for_it=True)
             looks(armed.dog)
             names = [thread.name for thread in threading.enumerate()]
-            taken = armed.dog.outside.backstop is not None
+            taken = armed.dog.deputies.backstop is not None
             arming.disarm(armed)
         say(watchdogs=names.count("watchdog-hook"), taken=taken)
         """,
