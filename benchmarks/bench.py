@@ -4,7 +4,7 @@ Measure what the hook costs, and print one table of figures beside the bounds th
 
 Needs only what the package needs; lines on a scheduler need Apache Airflow with its Kubernetes
 provider and trustme in the same environment, the lines beside py-spy need py-spy on PATH. Talks to
-127.0.0.1 only. A quarter of an hour for all of it; figures are best taken on a machine that has
+127.0.0.1 only. Half an hour for all of it; figures are best taken on a machine that has
 nothing else to do. The exit code does not tell whether a bound is met: it is 1 only when something
 broke while it was measured.
 """
