@@ -37,6 +37,7 @@ def verdict(
         for name in ("throttled", "faults", "memory_wait")
         if name in process
     }
+    stops = process.pop("stops", (0, 0))
     readings = []
     for number in range(READINGS):
         at = number / (READINGS - 1)
@@ -51,6 +52,7 @@ def verdict(
             for tid, (state, share, rate, *faults) in threads.items()
         }
         rest = {name: 3 + each * at for name, each in growing.items()}
+        rest["stops"] = tuple(round(40 + each * at) for each in stops)
         readings.append(Reading(1000 + at, seen, **process, **rest))
     return judge(readings, WATCHDOG, LOOP, beating=beating)
 
@@ -181,5 +183,9 @@ def test_the_sentence_names_who_and_where():
     assert "1.6 pages a second" in swapping.sentence
     assert any("The loop's thread: state D" in sign for sign in swapping.signs)
     assert swapping.signs[-1] == "96 MB of the process are in swap"
-    assert "CPU limit" in verdict(watchdog=HUNGRY, throttled=0.9).sentence
+    assert "CPU limit kept it off" in verdict(watchdog=HUNGRY, throttled=0.9).sentence
+    # The kernel adds the time up once it may run again.
+    in_debt = verdict(watchdog=HUNGRY, throttled=0.0, stops=(10, 9)).sentence
+    assert "CPU limit stopped it in 90 % of the limit's periods" in in_debt
+    assert "others have" in verdict(watchdog=HUNGRY, stops=(10, 2)).sentence
     assert "Process 7" in verdict(watchdog=TRACED, tracer=7).sentence

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Python/ceval_gil.c, take_gil). One that waits for anything else sleeps for long.
 ASKING = 20.0  # times a second
 LITTLE = 0.1  # of one processor: with less than that a thread does not compute, and one that wants to is hungry
-HALF = 0.5  # of one processor: the same for several that compute in turn
+HALF = 0.5  # of one processor: the same for several that compute in turn; also of the periods of a CPU limit
 # A thread that computes in turn with others has some milliseconds at a time; one that only asks has microseconds.
 TURN = 0.001  # seconds from one reading to the next
 ASK = 50e-6  # seconds for waking and going to sleep again
@@ -125,12 +125,7 @@ def judge(
         )
     hungry = case.hungry()
     if hungry is not None:
-        throttled = case.throttled
-        why = (
-            f"its cgroup's CPU limit kept it off the processors for {100 * throttled:.0f} % of the time"
-            if throttled > THROTTLED
-            else "others have the processors"
-        )
+        why = case.limit() or "others have the processors"
         return Verdict("starved", f"It gets no CPU: {why}.", LIMITS, case.signs(hungry))
     if case.asks():
         rivals = case.rivals()
@@ -189,7 +184,11 @@ class _Case:
         self._all = [reading.threads or {} for reading in readings]
         self._seconds = max(last.at - first.at, 1e-3)
         self.faults = (last.faults - first.faults) / self._seconds
-        self.throttled = self._share(first.throttled, last.throttled)
+        self._throttled = self._share(first.throttled, last.throttled)
+        periods, stopped = (
+            now - before for before, now in zip(first.stops, last.stops, strict=True)
+        )
+        self._stopped = stopped / max(periods, 1)
         self._memory = self._share(first.memory_wait, last.memory_wait)
         self._swapped = last.swapped
 
@@ -216,6 +215,15 @@ class _Case:
                 return fast[0]
         if self.faults > SWAPPING and self._memory > MEMORY_WAIT:
             return max(self._all[-1], key=self._faults)
+        return None
+
+    def limit(self) -> str | None:
+        """Return what the CPU limit of its cgroup did, in words; None where it did nothing that matters."""
+        if self._throttled > THROTTLED:
+            share = f"{100 * self._throttled:.0f} % of the time"
+            return f"its cgroup's CPU limit kept it off the processors for {share}"
+        if self._stopped > HALF:
+            return f"its cgroup's CPU limit stopped it in {100 * self._stopped:.0f} % of the limit's periods"
         return None
 
     def asks(self) -> bool:

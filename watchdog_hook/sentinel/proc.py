@@ -38,6 +38,7 @@ class Reading:
         "faults",
         "frozen",
         "memory_wait",
+        "stops",
         "swapped",
         "threads",
         "throttled",
@@ -52,6 +53,7 @@ class Reading:
         tracer: int = 0,
         frozen: bool | None = None,
         throttled: float | None = None,
+        stops: tuple[int, int] = (0, 0),
         faults: int = 0,
         swapped: int = 0,
         memory_wait: float | None = None,
@@ -61,6 +63,7 @@ class Reading:
         self.tracer = tracer
         self.frozen = frozen
         self.throttled = throttled  # seconds in all in which its cgroup was kept off the processors
+        self.stops = stops  # periods of its CPU limit so far, and those in which that stopped it
         self.faults = faults  # pages that had to be brought from swap or a disk
         self.swapped = swapped  # kB of it that are in swap
         self.memory_wait = memory_wait  # seconds in all in which somebody waited for memory
@@ -77,6 +80,7 @@ def read(pid: int, detailed: tuple[int, ...]) -> Reading:
         tracer=int(own.get("TracerPid", "0")),
         frozen=_frozen(groups),
         throttled=_throttled(groups),
+        stops=_stops(groups),
         faults=int(fields[_MAJFLT]) if fields else 0,
         swapped=int(own.get("VmSwap", "0").split()[0]),
         memory_wait=_memory_wait(groups),
@@ -158,6 +162,14 @@ def _throttled(groups: dict[str, str]) -> float | None:
         if words[0] == "throttled_time":
             return int(words[1]) / 1e9
     return None
+
+
+def _stops(groups: dict[str, str]) -> tuple[int, int]:
+    # The seconds are added up when it may run again, which may be many periods later; these are counted at once
+    # (kernel/sched/fair.c, do_sched_cfs_period_timer).
+    lines = map(str.split, _of_group(groups, "cpu", "cpu.stat").splitlines())
+    told = {words[0]: int(words[1]) for words in lines if words[0].startswith("nr_")}
+    return told.get("nr_periods", 0), told.get("nr_throttled", 0)
 
 
 def _memory_wait(groups: dict[str, str]) -> float | None:
