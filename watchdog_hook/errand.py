@@ -82,27 +82,25 @@ class Errands:
         thread = self._thread
         if thread is None:
             return False
-        while thread.is_alive():
-            left = self._sent + wait - time.monotonic()
-            thread.join(max(0.0, min(left, STEP)))
-            if left <= STEP:
-                break
+        until = self._sent + wait
+        while thread.is_alive() and (left := until - time.monotonic()) > 0:
+            thread.join(min(left, STEP))
         return thread.is_alive()
 
 
 class _Asking(threading.Event):
     """
-    An event whose wait wants the interpreter every now and then.
+    An event whose wait without a limit wants the interpreter every now and then.
 
     A thread that asks for the interpreter in vain is how the sentinel knows that somebody keeps it. One that waits
     for another thread to begin, which asks in its place, looks as if it waited for anything.
     """
 
     def wait(self, timeout: float | None = None) -> bool:
-        until = None if timeout is None else time.monotonic() + timeout
+        if timeout is not None:
+            return super().wait(timeout)
         while not super().wait(STEP):
-            if until is not None and time.monotonic() >= until:
-                return False
+            pass
         return True
 
 

@@ -100,7 +100,7 @@ class Sqlite(Database):
                 # A writer that comes second gets this at once, whatever the timeout.
                 if "locked" not in str(error) or time.monotonic() > end:
                     raise
-                time.sleep(0.05)
+                time.sleep(0.05)  # between two attempts; the deadline decides
 
     def save(self, folder: Path) -> None:
         shutil.copyfile(self._file, folder / "airflow.db")

@@ -66,16 +66,18 @@ class Postgres:
                 stderr=log,
                 **_someone_without_rights(),
             )
+        import psycopg2
+
         end = time.monotonic() + 60
         while True:
             try:
                 self.connect("postgres").close()
                 break
-            except Exception:
+            except psycopg2.OperationalError:
                 if time.monotonic() > end or self._process.poll() is not None:
                     text = (self.folder / "postgres.log").read_text(errors="replace")
                     raise RuntimeError(f"PostgreSQL did not start:\n{text[-2000:]}") from None
-                time.sleep(0.05)
+                time.sleep(0.05)  # between two questions; the deadline decides
         connection = self.connect("postgres")
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = 'airflow'")

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,7 @@ class Scheduler:
             if ended is not None or time.monotonic() > end:
                 how = f"the scheduler ended with {ended}" if ended is not None else "in vain"
                 raise AssertionError(f"waited {timeout:.0f} s for {what}: {how}\n{self.tail()}")
-            time.sleep(0.1)
+            time.sleep(0.1)  # between two questions; the deadline decides
 
     def errors(self, since: int = 0) -> list[str]:
         """Return the lines that Airflow itself logged at ERROR or above."""
@@ -136,6 +137,18 @@ class Scheduler:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still there after {timeout:.0f} s\n{self.tail()}") from None
+
+    def ask(self, *words: str, pid: int | None = None) -> subprocess.CompletedProcess[str]:
+        """Run one of our commands about it, or another process, as a shell in its container would."""
+        return subprocess.run(
+            [sys.executable, "-m", "watchdog_hook", *words, "--pid", str(pid or self.pid)],
+            env=self.home.environment(),
+            cwd=self.home.folder,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
 
     def family(self) -> list[psutil.Process]:
         """Return what it has started and still runs, itself first."""

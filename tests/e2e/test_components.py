@@ -98,19 +98,6 @@ def defer(process: Scheduler, *triggers: str) -> None:
     )
 
 
-def ask(process: Scheduler, pid: int, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run one of our commands about one of its processes, as a shell in its container would."""
-    return subprocess.run(
-        [sys.executable, "-m", "watchdog_hook", *words, "--pid", str(pid)],
-        env=process.home.environment(),
-        cwd=process.home.folder,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-
-
 def incident_of(process: Scheduler, event_id: str) -> dict[str, object]:
     path = process.home.folder / "logs" / "watchdog_hook" / event_id / "incident.json"
     return json.loads(path.read_text(encoding="utf-8"))
@@ -246,8 +233,8 @@ def test_a_trigger_that_blocks_is_named_with_its_line_and_the_tasks_it_holds_up(
     process.wait_text("Files: ")
     incident = incident_of(process, dump.facts["incident"])
     pid = incident["pid"]
-    lives = ask(process, pid, "live", "--max-silence", "5")
-    dumped = ask(process, pid, "dump", "--json")
+    lives = process.ask("live", "--max-silence", "5", pid=pid)
+    dumped = process.ask("dump", "--json", pid=pid)
     release(fifo)
     process.wait_event("stall_ended")
 

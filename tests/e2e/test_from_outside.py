@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from tests.e2e.ordeal import QUICK, Ordeal
@@ -12,36 +10,22 @@ from tests.fakes.kube_api import Fault
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Start
-    from tests.e2e.scheduler import Scheduler
     from tests.fakes.kube_api import KubeApi
-
-
-def ask(scheduler: Scheduler, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run one of our commands as a shell in the scheduler's container would."""
-    return subprocess.run(
-        [sys.executable, "-m", "watchdog_hook", *words, "--pid", str(scheduler.pid)],
-        env=scheduler.home.environment(),
-        cwd=scheduler.home.folder,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
 
 
 def test_a_scheduler_says_whether_it_turns_and_what_it_does(start: Start, api: KubeApi):
     scheduler = start({**QUICK, "watchdog_hook.interrupt": "off"})
     scheduler.wait_event("armed", timeout=120)
-    assert ask(scheduler, "live").returncode == 0  # it may still be starting
+    assert scheduler.ask("live").returncode == 0  # it may still be starting
     ordeal = Ordeal(scheduler, api)
     ordeal.release()
     ordeal.wait_for_pods(timeout=120)
 
     turns = f"turning: the loop of pid {scheduler.pid} beat "
     scheduler.wait_for(
-        lambda: ask(scheduler, "live").stdout.startswith(turns), 60, "the start to be over"
+        lambda: scheduler.ask("live").stdout.startswith(turns), 60, "the start to be over"
     )
-    dumped = ask(scheduler, "dump", "--json")
+    dumped = scheduler.ask("dump", "--json")
 
     assert dumped.returncode == 0, dumped.stderr
     told = json.loads(dumped.stdout)
@@ -55,8 +39,8 @@ def test_a_scheduler_says_whether_it_turns_and_what_it_does(start: Start, api: K
     ordeal.release()
     trap.wait()
     stall = scheduler.wait_event("dump", since=mark)
-    stalled = ask(scheduler, "live", "--max-silence", "1")
-    waits = ask(scheduler, "dump")
+    stalled = scheduler.ask("live", "--max-silence", "1")
+    waits = scheduler.ask("dump")
 
     assert stalled.returncode == 1
     assert stalled.stdout.startswith(
@@ -70,7 +54,7 @@ def test_a_scheduler_says_whether_it_turns_and_what_it_does(start: Start, api: K
     api.clear()
     scheduler.wait_event("stall_ended", since=mark)
     ordeal.wait_for_pods()
-    assert ask(scheduler, "live").returncode == 0
+    assert scheduler.ask("live").returncode == 0
     assert len(scheduler.events("stall_began")) == 1
     assert not scheduler.events("interrupt", "part_off", "terminate")
     ordeal.check()
@@ -82,7 +66,7 @@ def test_a_probe_spares_a_scheduler_that_is_not_watched(start: Start, api: KubeA
     ordeal.release()
     ordeal.wait_for_pods(timeout=120)
 
-    ours = ask(scheduler, "live")
+    ours = scheduler.ask("live")
     charts = scheduler.home.run("jobs", "check", "--job-type", "SchedulerJob", "--local")
 
     assert ours.returncode == 1

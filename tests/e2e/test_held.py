@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.airflow_home import AirflowHome
-from tests.e2e.test_from_outside import ask
 from tests.integration.silence import lives, patiently
 from watchdog_hook.sentinel import pulse
 
@@ -144,7 +143,7 @@ def test_a_scheduler_whose_own_code_holds_the_interpreter_is_told_from_outside(
         folder = home.folder / "logs" / "watchdog_hook" / told["incident"]
         scheduler.wait_for((folder / "incident.json").exists, 30, "the files")
         saw = f"the sentinel saw (incident {told['incident']}): A call into C sleeps and keeps"
-        assert saw in ask(scheduler, "live").stdout
+        assert saw in scheduler.ask("live").stdout
 
         with (home.folder / "hold").open("w"):  # lets it go
             over = scheduler.wait_event("backstop_ended", since=mark)

@@ -155,4 +155,4 @@ def wait_until_locked(postgres: OnPostgres) -> None:
     end = time.monotonic() + 30
     while not postgres.rows("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
         assert time.monotonic() < end
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two questions; the deadline decides

@@ -285,6 +285,24 @@ def test_a_signal_that_somebody_takes_after_us_stays_his(tmp_path):
     assert said == {"code": 7, "got": 1}
 
 
+def test_a_signal_that_was_given_back_and_is_faulthandlers_again_stays_its_new_owners(tmp_path):
+    said, errors = run(
+        tmp_path,
+        """
+        with dog() as one:
+            looks(one)
+            number = one.deputies.backstop.signals[0]
+            one.deputies.backstop.disarm()
+            faulthandler.register(number)
+        os.kill(os.getpid(), number)
+        say()
+        """,
+    )
+
+    assert said == {}
+    assert "most recent call first" in errors
+
+
 def test_a_child_that_ends_as_python_does_ends(tmp_path):
     # The thread of faulthandler's timer does not live on in a child, but its lock does.
     said, _ = run(

@@ -373,7 +373,7 @@ def test_a_process_over_its_cpu_limit_is_told_as_starved_by_that(tmp_path):
         log = report(victim, "starved")
         (folder / "cpu.cfs_quota_us").write_text("-1")
 
-        assert "its cgroup's CPU limit " in log
+        assert "its cgroup's CPU limit stopped it" in log
 
 
 def test_a_frozen_cgroup_is_told_as_frozen(tmp_path):

@@ -32,11 +32,7 @@ def verdict(
     threads = {LOOP: loop, OTHER: other}
     if watchdog is not None:
         threads[WATCHDOG] = watchdog
-    growing = {
-        name: process.pop(name)
-        for name in ("throttled", "faults", "memory_wait")
-        if name in process
-    }
+    growing = {name: process.pop(name) for name in ("faults", "memory_wait") if name in process}
     stops = process.pop("stops", (0, 0))
     readings = []
     for number in range(READINGS):
@@ -70,7 +66,7 @@ HUNGRY = ("R", 0.001, 1)
         ("gil_held", {"watchdog": ASKS, "loop": RUNS}),
         ("gil_held", {"watchdog": ASKS, "other": RUNS}),
         ("gil_held", {"watchdog": ASKS}),
-        ("gil_held", {"watchdog": ASKS, "loop": RUNS, "throttled": 0.05, "frozen": False}),
+        ("gil_held", {"watchdog": ASKS, "loop": RUNS, "stops": (10, 1), "frozen": False}),
         ("stopped", {"watchdog": STOPPED, "loop": STOPPED, "other": STOPPED}),
         ("stopped", {"watchdog": None, "loop": STOPPED}),
         ("traced", {"watchdog": TRACED, "loop": TRACED, "tracer": 7}),
@@ -83,7 +79,7 @@ HUNGRY = ("R", 0.001, 1)
         ("uninterruptible", {"watchdog": ASKS, "other": ("D", 0.0, 0)}),
         ("starved", {"watchdog": HUNGRY}),
         ("starved", {"other": HUNGRY}),
-        ("starved", {"watchdog": HUNGRY, "loop": HUNGRY, "throttled": 0.99}),
+        ("starved", {"watchdog": HUNGRY, "loop": HUNGRY, "stops": (10, 10)}),
         ("starved", {"watchdog": ASKS, "loop": HUNGRY}),
         ("starved", {"watchdog": ASKS, "loop": ("R", 0.2, 4), "other": ("R", 0.2, 4)}),
         ("gil_contended", {"watchdog": ASKS, "loop": ("S", 0.5, 80), "other": ("R", 0.5, 80)}),
@@ -183,9 +179,7 @@ def test_the_sentence_names_who_and_where():
     assert "1.6 pages a second" in swapping.sentence
     assert any("The loop's thread: state D" in sign for sign in swapping.signs)
     assert swapping.signs[-1] == "96 MB of the process are in swap"
-    assert "CPU limit kept it off" in verdict(watchdog=HUNGRY, throttled=0.9).sentence
-    # The kernel adds the time up once it may run again.
-    in_debt = verdict(watchdog=HUNGRY, throttled=0.0, stops=(10, 9)).sentence
-    assert "CPU limit stopped it in 90 % of the limit's periods" in in_debt
+    limited = verdict(watchdog=HUNGRY, stops=(10, 9)).sentence
+    assert "CPU limit stopped it in 90 % of the limit's periods" in limited
     assert "others have" in verdict(watchdog=HUNGRY, stops=(10, 2)).sentence
     assert "Process 7" in verdict(watchdog=TRACED, tracer=7).sentence

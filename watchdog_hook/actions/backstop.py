@@ -85,15 +85,14 @@ class Backstop:
 
     def arm(self) -> None:
         """Put the timer off once more, if it is wanted. Costs some 30 microseconds."""
-        # A fork takes the timer's thread away and leaves its lock taken: a child that ends as Python does would
-        # wait for that at its very end, for ever. So the timer is never armed while a fork may be under way.
         if not self._fds:
             return
-        if not self._fds[
-            0
-        ].is_ours():  # the host has closed it, and may have given its number to a file
+        memory = self._fds[0]
+        if not memory.is_ours():  # the host has closed it, and may have given its number to a file
             self.disarm()
             return
+        # A fork takes the timer's thread away and leaves its lock taken: a child that ends as Python does would
+        # wait for that at its very end, for ever. So the timer is never armed while a fork may be under way.
         with self._turn:
             self._due = time.monotonic() + self._after
             self._start()
@@ -145,7 +144,9 @@ class Backstop:
         if _owner is self:
             _owner = None
         self.off = "disarmed"
-        for number, action in self._actions.items():
+        # Once only: whoever registers with faulthandler after us has the same action.
+        actions, self._actions = self._actions, {}
+        for number, action in actions.items():
             if installed_action(number) == action:  # not one that somebody has put in its place
                 faulthandler.unregister(number)
         self.signals = (0, 0)

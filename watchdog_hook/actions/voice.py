@@ -153,16 +153,14 @@ class StandardError:
             self._wait_for_room(min(left, 0.1))
 
     def _put(self, data: bytes) -> int:
-        fd, sock = self._fd, self._sock
-        if not self._own.is_ours():  # the host has closed it
+        sock = self._sock
+        if not self._own.is_ours():  # there was none, or the host has closed it
             return len(data)
         if sock is not None:
             return sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        if fd is None:
-            return len(data)
         if self._blocks and not self._wait_for_room(0):
             raise BlockingIOError
-        return os.write(fd, data)
+        return os.write(self._own.fd, data)
 
     def _wait_for_room(self, seconds: float) -> bool:
         fd = self._sock.fileno() if self._sock is not None else self._fd

@@ -41,7 +41,6 @@ class Reading:
         "stops",
         "swapped",
         "threads",
-        "throttled",
         "tracer",
     )
 
@@ -52,7 +51,6 @@ class Reading:
         *,
         tracer: int = 0,
         frozen: bool | None = None,
-        throttled: float | None = None,
         stops: tuple[int, int] = (0, 0),
         faults: int = 0,
         swapped: int = 0,
@@ -62,8 +60,9 @@ class Reading:
         self.threads = threads
         self.tracer = tracer
         self.frozen = frozen
-        self.throttled = throttled  # seconds in all in which its cgroup was kept off the processors
-        self.stops = stops  # periods of its CPU limit so far, and those in which that stopped it
+        self.stops = (
+            stops  # periods of its cgroup's CPU limit so far, and those in which that stopped it
+        )
         self.faults = faults  # pages that had to be brought from swap or a disk
         self.swapped = swapped  # kB of it that are in swap
         self.memory_wait = memory_wait  # seconds in all in which somebody waited for memory
@@ -79,7 +78,6 @@ def read(pid: int, detailed: tuple[int, ...]) -> Reading:
         _threads(pid, detailed),
         tracer=int(own.get("TracerPid", "0")),
         frozen=_frozen(groups),
-        throttled=_throttled(groups),
         stops=_stops(groups),
         faults=int(fields[_MAJFLT]) if fields else 0,
         swapped=int(own.get("VmSwap", "0").split()[0]),
@@ -155,18 +153,9 @@ def _frozen(groups: dict[str, str]) -> bool | None:
     return "frozen 1" in told.splitlines() if told else None
 
 
-def _throttled(groups: dict[str, str]) -> float | None:
-    for words in map(str.split, _of_group(groups, "cpu", "cpu.stat").splitlines()):
-        if words[0] == "throttled_usec":
-            return int(words[1]) / 1e6
-        if words[0] == "throttled_time":
-            return int(words[1]) / 1e9
-    return None
-
-
 def _stops(groups: dict[str, str]) -> tuple[int, int]:
-    # The seconds are added up when it may run again, which may be many periods later; these are counted at once
-    # (kernel/sched/fair.c, do_sched_cfs_period_timer).
+    # Not the seconds beside them: these are added up when it may run again, which may be many periods later
+    # (kernel/sched/fair.c, unthrottle_cfs_rq and do_sched_cfs_period_timer).
     lines = map(str.split, _of_group(groups, "cpu", "cpu.stat").splitlines())
     told = {words[0]: int(words[1]) for words in lines if words[0].startswith("nr_")}
     return told.get("nr_periods", 0), told.get("nr_throttled", 0)

@@ -50,10 +50,8 @@ _WORDS = slice(256, 512)
 # Texts: where each begins, and how many bytes it has.
 STATE = (512, 2048)  # of the loop, as `key=value` lines: phase, incident, verdict, sentence
 ANSWER = (2560, 1024)  # to a request: the incident's id and its path, as lines
-NOTE = (
-    3584,
-    4096,
-)  # of the sentinel, for the watchdog when it wakes: since, cause, incident, sentence
+# Of the sentinel, for the watchdog when it wakes, as such lines: since, cause, incident, sentence.
+NOTE = (3584, 4096)
 WHOSE = (7680, 512)  # loop this is, as `key=value` lines where that has a name: component, loop
 _HEAD = struct.Struct("=II")  # length and checksum
 
@@ -81,7 +79,8 @@ class Pulse:
     @classmethod
     def shared(cls) -> Pulse:
         """Return one of this process that others can open. Raises OSError where the kernel has no memfd."""
-        # Else whoever writes to a standard error that is closed would write in here.
+        # Else whoever writes to a standard error that is closed would write in here: `mmap` duplicates the
+        # descriptor, and takes the lowest number that is free.
         occupied = occupy_standard()
         try:
             fd = os.memfd_create(NAME, os.MFD_CLOEXEC)
