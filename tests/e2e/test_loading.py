@@ -76,7 +76,9 @@ def test_other_executors_beat_too_alone_and_beside_it(start: Start, executors: s
         pytest.skip("several executors at once came with Airflow 2.10")
     # The KubernetesExecutor needs some twenty seconds to end: that is no stall.
     patient = {"watchdog_hook.sample_after": 15, "watchdog_hook.dump_after": 30}
-    settings = {**QUICK, **patient, "core.executor": executors, "core.parallelism": 2}
+    # One worker of the LocalExecutor: of several one may miss its closing message, and the scheduler waits for it
+    # for ever (apache/airflow#45329).
+    settings = {**QUICK, **patient, "core.executor": executors, "core.parallelism": 1}
     scheduler = start(settings)
     armed = scheduler.wait_event("armed", timeout=120)
     # Before that the executor still forks, and Airflow 2 has no handler of its own for SIGTERM.

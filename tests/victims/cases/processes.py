@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.victims.stage import HEARTBEAT, Stage, case, patiently, sleeping
@@ -278,6 +279,39 @@ def ends(stage: Stage) -> None:
     with stage.watched("executor.end (KubernetesExecutor)") as dog:
         dog.ending = True
         child.join()
+
+
+@case("shutdown--worker-not-told")
+def ends_a_race(stage: Stage) -> None:
+    """One worker takes the closing message, and is gone before its own turn: apache/airflow#45329."""
+    from airflow.executors.local_executor import LocalExecutor
+
+    from watchdog_hook.integrations.airflow.host import AirflowHost
+
+    executor = LocalExecutor(parallelism=2)
+    spawn = executor._spawn_worker
+
+    def spawn_first_late() -> None:
+        spawn()
+        if len(executor.workers) == 1:
+            os.kill(*executor.workers, signal.SIGSTOP)  # so that the second one has the queue
+
+    executor._spawn_worker = spawn_first_late
+    executor.start()
+    first, second = executor.workers.values()
+    patiently(lambda: "pipe_read" in Path(f"/proc/{second.pid}/wchan").read_text())
+    os.kill(first.pid, signal.SIGCONT)
+    put = executor.activity_queue.put
+
+    def put_and_lose_the_processor(message: object) -> None:
+        put(message)
+        second.join()
+
+    executor.activity_queue.put = put_and_lose_the_processor
+    host = AirflowHost(None, [executor])
+    with stage.watched("executor.end (LocalExecutor)", host) as dog:
+        dog.ending = True
+        executor.end()
 
 
 @case("not-shutdown--another-end")

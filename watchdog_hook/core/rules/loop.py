@@ -17,6 +17,14 @@ _TAKES_TIME = {
     "KubernetesExecutor": " It gives its watchers some 20 s to end; more is not normal.",
     "LocalExecutor": " It waits for the tasks that it still runs, however long they take.",
 }
+# LocalExecutor.end of Airflow 3 goes through its workers and puts one closing message for each that it finds alive
+# (executors/local_executor.py, 3.0-3.3). Where a worker has taken another one's and is gone before its own turn,
+# none is put for it: the other one waits in its read for ever, and the scheduler for the other one.
+_NEVER_TOLD = (
+    " It runs no task, and that worker still waits for work: another one took its closing message, and there will"
+    " be no second one. It waits for ever: kill -9 {pid} lets the scheduler end."
+)
+_WAITS_FOR_WORK = "read on a pipe"
 _JUST_NOW = 5.0  # seconds since a beat in which nobody asks where the next one is
 
 
@@ -46,11 +54,22 @@ def _ends(case: Case) -> str:
     phase = case.phase or ""
     what = "the executor is being shut down" if phase.startswith(_EXECUTOR_END) else _AFTER[phase]
     whom = f" for {case.awaited.name}, pid {case.awaited.pid}" if case.awaited else ""
-    normal = next((words for name, words in _TAKES_TIME.items() if name in phase), "")
     return (
-        f"the loop is over{by}, and {what}; that waits in {case.leaf}{caller(case)}{whom}.{normal}"
+        f"the loop is over{by}, and {what}; that waits in {case.leaf}{caller(case)}{whom}.{_patience(case, phase)}"
         f" The process does not {'schedule' if case.component is None else 'work'} any more"
     )
+
+
+def _patience(case: Case, phase: str) -> str:
+    """Return how long the end of an executor may take, or that it never comes."""
+    executor = next((name for name in _TAKES_TIME if name in phase), None)
+    if executor is None:
+        return ""
+    worker = case.awaited
+    idle = any(each.name == executor and each.running == 0 for each in case.seen.executors)
+    if executor == "LocalExecutor" and idle and worker and worker.waits == _WAITS_FOR_WORK:
+        return _NEVER_TOLD.format(pid=worker.pid)
+    return _TAKES_TIME[executor]
 
 
 RULES = (
@@ -70,6 +89,11 @@ RULES = (
         " LocalExecutor. [watchdog_hook] terminate_after ends a process that has been silent for so long while it"
         " leaves.",
         raise_helps=False,
-        known=("apache/airflow#28328", "apache/airflow#52284", "apache/airflow#67870"),
+        known=(
+            "apache/airflow#28328",
+            "apache/airflow#45329",
+            "apache/airflow#52284",
+            "apache/airflow#67870",
+        ),
     ),
 )
