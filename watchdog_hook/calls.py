@@ -29,6 +29,8 @@ class Watched:
     flight: InFlight
     reading: ThreadReading | None = None
     looks: int = 0
+    slept: float | None = None  # when a look last found it asleep between two attempts
+    asked: float | None = None  # … because its server had asked for that
     episode: Episode | None = None
     own_episode: bool = False  # ends with the call, not with the loop's silence
     shots: list[tuple[str, float]] = field(default_factory=list)
@@ -96,12 +98,16 @@ class CallWatch:
         ) == (reading.position, reading.stack, reading.switches)
         watched.looks = watched.looks + 1 if same else 1
         watched.reading = reading
-        silent = age
+        if reading.in_retry_sleep:
+            watched.slept = now
+        if reading.was_asked:
+            watched.asked = now
+        # A pause is no silence of the server's; one that it asked for does not count as the call's time either.
+        silent = self._since(watched.slept, now, age)
         if reading.received_ago_s is not None:
-            received_at = now - reading.received_ago_s
-            silent = min(age, reading.received_ago_s - self._dog.paused_since(received_at))
+            silent = min(silent, self._since(now - reading.received_ago_s, now, age))
         call = CallReading(
-            age=age,
+            age=self._since(watched.asked, now, age),
             silent=silent,
             looks=watched.looks,
             guarded=flight.guarded,
@@ -117,6 +123,10 @@ class CallWatch:
             self._interrupt(watched, reading, ground, now, age)
         elif watched.looks >= ladder.LOOKS_TO_PROVE:
             self._give_up(watched, now, age, "not in a call that can be ended")
+
+    def _since(self, moment: float | None, now: float, most: float) -> float:
+        """Return for how many seconds since this moment the process ran; `most` without one."""
+        return most if moment is None else min(most, now - moment - self._dog.paused_since(moment))
 
     def _interrupt(
         self, watched: Watched, reading: ThreadReading, ground: Ground, now: float, age: float

@@ -294,6 +294,7 @@ class TestKubernetes:
         thread.join(20)
 
         assert not reading.in_socket
+        assert reading.was_asked
         assert finding.id == "throttled"
 
 

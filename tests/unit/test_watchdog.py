@@ -470,6 +470,39 @@ def test_a_call_that_is_throttled_by_its_server_is_never_interrupted():
     assert not any(word.startswith("fire") for word in scene.said)
 
 
+@pytest.mark.parametrize(
+    ("received", "patience", "ground"), [(120.0, 59, "silent"), (1.0, 178, "overlong")]
+)
+def test_the_attempt_after_a_pause_that_the_server_asked_for_has_its_whole_time(
+    received: float, patience: int, ground: str
+):
+    scene = Scene().beat()
+    asked = Frame("Retry.sleep_for_retry", "/x/urllib3/util/retry.py", 9)
+    scene.evidence.reading = replace(STUCK, leaf=asked, in_retry_sleep=True)
+    scene.enter()
+    scene.look(250)
+    scene.evidence.reading = replace(STUCK, received_ago_s=received)
+    scene.look(patience)
+    assert not any(word.startswith("fire") for word in scene.said)
+    scene.look(5)
+
+    assert "fire signal" in scene.said
+    assert f"ground={ground}" in scene.text("interrupt")
+
+
+def test_a_call_that_makes_attempt_after_attempt_by_itself_is_overlong_in_the_end():
+    scene = Scene().beat()
+    scene.evidence.reading = replace(STUCK, in_retry_sleep=True)
+    scene.enter()
+    scene.look(250)
+    assert not any(word.startswith("fire") for word in scene.said)
+    scene.evidence.reading = STUCK
+    scene.look(3)
+
+    assert "fire signal" in scene.said
+    assert "ground=overlong" in scene.text("interrupt")
+
+
 def test_a_byte_that_came_in_counts_as_life_until_the_call_is_overlong():
     scene = Scene().beat()
     scene.evidence.reading = replace(STUCK, received_ago_s=1.0)

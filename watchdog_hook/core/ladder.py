@@ -85,8 +85,8 @@ def dumped(limits: Limits, progress: Progress, silence: float) -> Progress:
 class CallReading:
     """What one look at a call in flight found."""
 
-    age: float
-    silent: float  # since the later of its start and the last byte received
+    age: float  # since the later of its start and the last pause that its server asked for
+    silent: float  # since the latest of its start, any pause between two attempts, and the last byte received
     looks: int  # equal ones in a row: same leaf frame, instruction and context switches
     guarded: bool
     stream: bool = False

@@ -172,10 +172,16 @@ class ThreadReading:
     switches: int | None = None  # voluntary context switches so far; None: not readable
     in_socket: bool = False  # the leaf connects, shakes hands, sends or receives on a socket
     in_library: bool = False  # a socket read of urllib3 or kubernetes is on the stack
-    in_retry_sleep: bool = False  # urllib3 sleeps because the server asked it to (Retry-After)
+    in_retry_sleep: bool = False  # urllib3 sleeps between two attempts
     descriptor: int | None = None  # of the socket
     peer: Peer | None = None
     received_ago_s: float | None = None  # since the last byte came in (TCP_INFO); None: not known
+
+    @property
+    def was_asked(self) -> bool:
+        """Whether it sleeps for as long as the server said (Retry-After)."""
+        by_server = self.leaf is not None and self.leaf.function.endswith("sleep_for_retry")
+        return self.in_retry_sleep and by_server
 
 
 @dataclass(frozen=True, slots=True)
