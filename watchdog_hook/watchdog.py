@@ -37,7 +37,7 @@ from watchdog_hook.phase import Phase
 from watchdog_hook.ports import Actions, Evidence, Host, SystemClock, real_actions, real_evidence
 from watchdog_hook.recorder import Recorder
 from watchdog_hook.sampler import Sampler
-from watchdog_hook.sentinel.pulse import TURN_AT
+from watchdog_hook.sentinel.pulse import OWN_BEAT_AT
 from watchdog_hook.stalls import Stalls
 from watchdog_hook.standstill import Standstills
 
@@ -128,15 +128,15 @@ class Watchdog:
     # --- for the watched loop -------------------------------------------------------------------
 
     def beat(self, phase: str | None = None) -> None:
-        """Say that the loop is alive. One store of the time: it takes no lock and cannot fail."""
+        """Say that the loop is alive. Two stores of the time: it takes no lock and cannot fail."""
         self._beat_at = self._now()
+        self._shown[OWN_BEAT_AT] = self._beat_at
         if phase is not None:
             self.where = phase
 
     def turn(self, phase: str | None = None) -> None:
         """Say that the loop begins a turn: a beat, and the phases from here on are this turn's in the reports."""
         self.beat(phase)
-        self._shown[TURN_AT] = self._beat_at
         self.recorder.turn(self._beat_at)
 
     def phase(self, name: str) -> Phase:
@@ -299,8 +299,11 @@ class Watchdog:
 
     def _interval(self) -> float:
         """Return the seconds until the next look: more of them while the loop beats and nothing is under way."""
-        under_way = self._notes or self.book.in_flight() or self.stalled or self.host.breaker_open()
+        under_way = self._notes or self.book.in_flight() or self.stalled or self._breaker_open()
         return self._rest if self._beating and not under_way else self.config.poll_interval
+
+    def _breaker_open(self) -> bool:
+        return bool(self.fail.run("breaker", self.host.breaker_open))
 
     def _let_fork(self) -> None:
         """Wait while the host forks: the child must not get a lock of ours that is held."""
@@ -364,7 +367,7 @@ class Watchdog:
         self.fail.run("host", self.host.tick, now)
         if now - self._metrics_at >= METRICS_EVERY:
             self._metrics_at = now
-            silent = self.stalled or self.host.breaker_open()
+            silent = self.stalled or self._breaker_open()
             look = self._standstills.look
             self.fail.run("progress", look, now, self.ident, self.where, silent=silent)
             self._measure(self._gauges, silence)
@@ -467,4 +470,4 @@ class Watchdog:
 
     def _gauges(self, silence: float) -> None:
         self.host.gauge("silence", silence)
-        self.host.gauge("breaker_open", 1.0 if self.host.breaker_open() else 0.0)
+        self.host.gauge("breaker_open", 1.0 if self._breaker_open() else 0.0)

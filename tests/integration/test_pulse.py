@@ -49,7 +49,7 @@ def test_another_process_sees_the_beats_and_the_looks():
 def test_a_forked_child_leaves_its_parents_pulse_alone():
     with Watchdog() as dog:
         dog.turn()
-        before = dog.outside.pulse.numbers[pulse.TURN_AT]
+        before = dog.outside.pulse.numbers[pulse.OWN_BEAT_AT]
         child = os.fork()
         if not child:
             dog.turn()
@@ -57,7 +57,7 @@ def test_a_forked_child_leaves_its_parents_pulse_alone():
         _, status = os.waitpid(child, 0)
 
         assert os.waitstatus_to_exitcode(status) == 0
-        assert dog.outside.pulse.numbers[pulse.TURN_AT] == before
+        assert dog.outside.pulse.numbers[pulse.OWN_BEAT_AT] == before
         assert pulse.of_process(os.getpid()) is not None
 
 

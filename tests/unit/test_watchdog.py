@@ -899,6 +899,9 @@ class TestFailOpen:
             def waiting(self) -> int | None:
                 raise RuntimeError
 
+            def breaker_open(self) -> bool:
+                raise RuntimeError
+
         scene = Scene(Broken()).beat()
         flight = scene.enter()
         scene.look(64)
@@ -907,7 +910,8 @@ class TestFailOpen:
 
         assert "fire signal" in scene.said
         assert scene.said[-1] == "stall_ended"
-        assert scene.said.count("part_off") == len(scene.dog.fail.off) == 4
+        assert "look" not in scene.dog.fail.off
+        assert scene.said.count("part_off") == len(scene.dog.fail.off) == 5
 
     def test_interrupts_that_are_broken_leave_the_dumps(self):
         scene = Scene().beat()

@@ -87,7 +87,7 @@ def beating(dog: Watchdog) -> None:
     ended: list[str] = []
     threading.Thread(target=lambda: ended.append(sys.stdin.readline()), daemon=True).start()
     while not ended:
-        dog.turn("beating")
+        dog.beat("beating")
         time.sleep(0.01)
 
 

@@ -29,7 +29,7 @@ GRACE = (
 DUMP_AFTER = 4
 BACKSTOP_AFTER = 5
 TERMINATE_AFTER = 6
-TURN_AT = 7  # the loop's last turn, which it writes itself: true even where the watchdog is stuck; 0 for none
+OWN_BEAT_AT = 7  # the loop's last beat, which it writes itself: true even where the watchdog is stuck; 0 for none
 
 # Of `words`.
 MARK = 0  # MAGIC
@@ -124,7 +124,7 @@ class Pulse:
     @property
     def beat_at(self) -> float:
         """When the loop was last known to be alive: a moment on the monotonic clock."""
-        return max(self.numbers[BEAT_AT], self.numbers[TURN_AT])
+        return max(self.numbers[BEAT_AT], self.numbers[OWN_BEAT_AT])
 
     def close(self) -> None:
         """Give the descriptor back. The memory stays, for a beat may still come."""
