@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import subprocess
@@ -281,31 +282,40 @@ def ends(stage: Stage) -> None:
         child.join()
 
 
-@case("shutdown--worker-not-told")
+@case("shutdown--workers-not-told")
 def ends_a_race(stage: Stage) -> None:
-    """One worker takes the closing message, and is gone before its own turn: apache/airflow#45329."""
+    """The last two workers take the first two messages, and are gone before their turn: apache/airflow#45329."""
     from airflow.executors.local_executor import LocalExecutor
 
     from watchdog_hook.integrations.airflow.host import AirflowHost
 
-    executor = LocalExecutor(parallelism=2)
+    executor = LocalExecutor(parallelism=4)
     spawn = executor._spawn_worker
 
-    def spawn_first_late() -> None:
+    def spawn_stopped() -> None:
         spawn()
-        if len(executor.workers) == 1:
-            os.kill(*executor.workers, signal.SIGSTOP)  # so that the second one has the queue
+        os.kill(max(executor.workers), signal.SIGSTOP)
 
-    executor._spawn_worker = spawn_first_late
+    executor._spawn_worker = spawn_stopped
     executor.start()
-    first, second = executor.workers.values()
-    patiently(lambda: "pipe_read" in Path(f"/proc/{second.pid}/wchan").read_text())
-    os.kill(first.pid, signal.SIGCONT)
+    first, second, third, fourth = executor.workers
+
+    def go_on(worker: int) -> None:
+        os.kill(worker, signal.SIGCONT)
+        waits = Path(f"/proc/{worker}/wchan")
+        patiently(lambda: "pipe_read" in waits.read_text() or "futex" in waits.read_text())
+
+    go_on(fourth)  # one reads, the others wait for the lock of their queue
+    go_on(third)
     put = executor.activity_queue.put
 
     def put_and_lose_the_processor(message: object) -> None:
+        there = [each.sentinel for each in executor.workers.values() if each.is_alive()]
         put(message)
-        second.join()
+        multiprocessing.connection.wait(there)
+        if len(there) == 3:
+            go_on(first)
+            go_on(second)
 
     executor.activity_queue.put = put_and_lose_the_processor
     host = AirflowHost(None, [executor])

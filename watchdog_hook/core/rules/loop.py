@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from watchdog_hook.core.model import NO_STALL
+from watchdog_hook.core.observed import Child
 from watchdog_hook.core.rules.rule import WHOLE, Rule, caller, span
 from watchdog_hook.core.signs import Case, both, neither
 
@@ -19,12 +22,15 @@ _TAKES_TIME = {
 }
 # LocalExecutor.end of Airflow 3 goes through its workers and puts one closing message for each that it finds alive
 # (executors/local_executor.py, 3.0-3.3). Where a worker has taken another one's and is gone before its own turn,
-# none is put for it: the other one waits in its read for ever, and the scheduler for the other one.
+# none is put for it: the other one waits for ever, and the scheduler for the other one. Of several such workers
+# one reads from their queue and the rest wait for its lock, for good where the reader alone is killed.
+_WORKER = re.compile(r"(?:Fork|Spawn|ForkServer)?Process-\d+")
+_WAITS_FOR_WORK = ("read on a pipe", "futex shared with other processes")
 _NEVER_TOLD = (
     " It runs no task, and that worker still waits for work: another one took its closing message, and there will"
-    " be no second one. It waits for ever: kill -9 {pid} lets the scheduler end."
+    " be no second one. It waits for ever: kill -9 {pids} lets the scheduler end."
 )
-_WAITS_FOR_WORK = "read on a pipe"
+_RUNS_NOTHING = " By its books it runs no task any more."
 _JUST_NOW = 5.0  # seconds since a beat in which nobody asks where the next one is
 
 
@@ -65,11 +71,20 @@ def _patience(case: Case, phase: str) -> str:
     executor = next((name for name in _TAKES_TIME if name in phase), None)
     if executor is None:
         return ""
-    worker = case.awaited
-    idle = any(each.name == executor and each.running == 0 for each in case.seen.executors)
-    if executor == "LocalExecutor" and idle and worker and worker.waits == _WAITS_FOR_WORK:
-        return _NEVER_TOLD.format(pid=worker.pid)
-    return _TAKES_TIME[executor]
+    if executor != "LocalExecutor" or _running(case, executor) != 0:
+        return _TAKES_TIME[executor]
+    idle = [child.pid for child in case.children if _waits_for_work(child)]
+    if case.awaited is None or case.awaited.pid not in idle:
+        return _RUNS_NOTHING
+    return _NEVER_TOLD.format(pids=" ".join(map(str, sorted(idle))))
+
+
+def _running(case: Case, name: str) -> int | None:
+    return next((each.running for each in case.seen.executors if each.name == name), None)
+
+
+def _waits_for_work(child: Child) -> bool:
+    return child.waits in _WAITS_FOR_WORK and _WORKER.fullmatch(child.name) is not None
 
 
 RULES = (
@@ -85,8 +100,8 @@ RULES = (
         "shutdown",
         _is_over,
         _ends,
-        "Nothing is scheduled any more: restart the process, unless it only waits for the tasks of a"
-        " LocalExecutor. [watchdog_hook] terminate_after ends a process that has been silent for so long while it"
+        "Nothing is scheduled any more: restart the process, unless it only waits for tasks that a LocalExecutor"
+        " still runs. [watchdog_hook] terminate_after ends a process that has been silent for so long while it"
         " leaves.",
         raise_helps=False,
         known=(
