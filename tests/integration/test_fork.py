@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,47 @@ def test_a_fork_waits_for_the_work_to_end_but_not_for_ever(config):
     threading.Timer(fork.PATIENCE / 4, lambda: setattr(dog, "busy", False)).start()
     fork._wait()
     assert not dog.busy
+
+
+def test_a_signal_whose_handler_leaves_by_an_exception_is_not_lost_in_a_fork(config):
+    dog = Watchdog(config)
+    fork.watch(dog)
+    dog.busy = True
+    told = threading.Event()
+
+    def leave(*_: object) -> None:
+        told.set()
+        sys.exit(3)
+
+    def tell_once_it_forks() -> None:
+        while not dog.forking:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        told.wait(20)
+        dog.busy = False
+
+    children = []
+
+    def forks() -> None:
+        children.append(os.fork())
+        if not children[0]:
+            os._exit(0)
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            time.sleep(0.001)
+
+    before = signal.signal(signal.SIGUSR1, leave)
+    teller = threading.Thread(target=tell_once_it_forks)
+    teller.start()
+    try:
+        with pytest.raises(SystemExit) as left:
+            forks()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        teller.join()
+
+    assert left.value.code == 3
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
 
 
 def test_what_a_host_wants_undone_in_a_child_is_undone(config):
