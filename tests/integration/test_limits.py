@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from watchdog_hook.errand import Errands
 from watchdog_hook.evidence import cgroup, family, limits, locks, process
 from watchdog_hook.evidence.cgroup import Groups
 from watchdog_hook.evidence.here import Evidence
 from watchdog_hook.evidence.limited import Limited
 from watchdog_hook.evidence.limits import Clocks, Since, process_facts
+from watchdog_hook.evidence.stacks import OURS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,15 +207,19 @@ class TestLimited:
         missed: dict[str, str] = {}
         limited = Limited(missed, patience=0.05)
         started: list[int] = []
+        entered = threading.Event()
 
         def hang() -> str:
             started.append(threading.get_ident())
+            entered.set()
             return fifo.read_text()  # nobody ever writes
 
         found = [limited.run("fifo", hang) for _ in range(3)]
+        limited._patience = 20.0  # for those that do come back
         other = limited.run("other", lambda: 17)
 
         assert found == [None, None, None]
+        assert entered.wait(20)
         assert len(started) == 1, "one that is lost is not sent again"
         assert other == 17
         assert missed == {"fifo": "did not answer within 0.05 s"}
@@ -256,6 +262,7 @@ class TestLimited:
             over = threading.Event()
             evidence._limited.run("slow", over.wait)
             evidence._limited._errands["slow"]._turn.acquire()
+            evidence._limited._patience = 20.0
             pid = os.fork()
             if pid == 0:
                 evidence.forget()
@@ -311,6 +318,8 @@ class TestObserve:
         monkeypatch.setattr(family, "children", lambda missed: over.wait())
         evidence = Evidence()
         evidence._limited = Limited(evidence._missed, patience=0.05)
+        evidence._limited._errands["children"] = Errands(OURS + "children", 0.05)
+        evidence._limited._patience = 20.0  # for the others, which do come back
         observed = evidence.observe(None)
         over.set()
 
