@@ -68,10 +68,19 @@ class Silent:
         patiently(lambda: self.log().count(text) >= count, f"{text!r} in\n{self.log()}")
         return self.log()
 
-    def incident(self) -> tuple[Path, dict[str, Any]]:
-        """Return the folder and content of its only incident."""
-        (folder,) = patiently(lambda: [*self.incidents.glob("*/incident.json")], "an incident")
-        return folder.parent, json.loads(folder.read_text())
+    def incident(self, cause: str = "") -> tuple[Path, dict[str, Any]]:
+        """Return the folder and content of its only incident, once that names this cause, if one is asked for."""
+
+        def found() -> tuple[Path, dict[str, Any]] | None:
+            for path in self.incidents.glob("*/incident.json"):
+                data = json.loads(path.read_text())
+                if cause in ("", data["verdict"]["id"]):
+                    return path.parent, data
+            return None
+
+        folder, data = patiently(found, f"an incident {cause}")
+        assert [*self.incidents.glob("*/incident.json")] == [folder / "incident.json"]
+        return folder, data
 
     def watched(self) -> bool:
         """Tell whether its sentinel lives."""
