@@ -561,19 +561,24 @@ class TestLeavesNoTrace:
         registry = Registry(threading.Lock())
         stage.hold("has it", registry._lock)
         found: list[set[str]] = []
+        there, seen = threading.Event(), threading.Event()
 
         def waiter() -> None:
             lock = registry._lock
             own = locals()
             later = 1
-            lock.acquire(timeout=0.1)
+            there.set()
+            while not seen.is_set():
+                lock.acquire(timeout=0.1)
             found.append(set(own))
             assert later
 
-        ident = stage.enter("wants it", waiter)
-        until_in(ident, "waiter")
-        while not found:
+        stage.enter("wants it", waiter)
+        assert there.wait(20)
+        for _ in range(10):
             locks.waits()
+        seen.set()
+        stage.threads[-1].join(20)
 
         assert "later" not in found[0]
 

@@ -172,6 +172,8 @@ WHAT: dict[str, Callable[[Watchdog], None]] = {
     )
 }
 
+BEATING = ("turning", "forks", "starts")
+
 
 def main() -> None:
     """Be what was asked for."""
@@ -183,7 +185,9 @@ def main() -> None:
     config = Config(
         poll_interval=0.05,
         sample_after=0.2,
-        dump_after=0.5,
+        dump_after=5
+        if what in BEATING
+        else 0.5,  # on a busy machine a loop may well be late by that
         startup_grace=grace,
         interrupt="off",
         incident_dir=str(Path(folder, "incidents")),

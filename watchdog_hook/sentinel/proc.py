@@ -95,8 +95,8 @@ def handles(pid: int, tid: int, number: int) -> bool | None:
     """
     Tell whether a thread is inside its handler of a signal, or yet to enter it; None where that cannot be read.
 
-    The kernel blocks a signal for as long as its handler runs (signal(7)), as faulthandler has it where it calls no
-    other handler after its own.
+    The kernel blocks a signal for as long as its handler runs (signal(7)), and so it does with faulthandler's,
+    unless that calls another one after itself.
     """
     found = pairs(f"/proc/{pid}/task/{tid}/status")
     masks = [found[name] for name in ("SigPnd", "SigBlk") if name in found]

@@ -160,7 +160,7 @@ class Report:
         unavailable.append((what, why))
 
     def _wait_for_text(self, before: int, number: int) -> bool:
-        """Wait until the text has grown and its writer is done with the signal; tell whether it has grown at all."""
+        """Wait until the text has grown and its writer is done; tell whether it has grown at all."""
         until = time.monotonic() + ANSWER_PATIENCE
         size = before
         while time.monotonic() < until:
