@@ -372,6 +372,9 @@ class TestDeadlock:
                     asks.join(0.5)
 
         ident = stage.enter("joins", joins)
+        # A look that began before that thread did sees it without its name.
+        while "asks" not in [wait.thread for wait in locks.waits()]:
+            pass
         while not (circles := cycles(locks.waits())):
             pass
 
