@@ -18,11 +18,11 @@ TESTS = Path(__file__).parents[1]
 PATIENCE = 40.0  # seconds for whatever is waited for
 
 
-def patiently(condition: Callable[[], Any], what: str = "this") -> Any:
-    """Return what the condition returns once that is true."""
+def patiently(condition: Callable[[], Any], what: str | Callable[[], str] = "this") -> Any:
+    """Return what the condition returns once that is true. `what` is asked only if it never is."""
     end = time.monotonic() + PATIENCE
     while not (found := condition()):
-        assert time.monotonic() < end, f"waited in vain for {what}"
+        assert time.monotonic() < end, f"waited in vain for {what() if callable(what) else what}"
         time.sleep(0.01)
     return found
 
@@ -65,7 +65,7 @@ class Silent:
 
     def wait_log(self, text: str, count: int = 1) -> str:
         """Return the log once a text stands in it so often."""
-        patiently(lambda: self.log().count(text) >= count, f"{text!r} in\n{self.log()}")
+        patiently(lambda: self.log().count(text) >= count, lambda: f"{text!r} in\n{self.log()}")
         return self.log()
 
     def incident(self, cause: str = "") -> tuple[Path, dict[str, Any]]:

@@ -63,7 +63,7 @@ def report(victim: Silent, cause: str, *before: str) -> str:
     def causes() -> list[str]:
         return [found["cause"] for found in told()]
 
-    patiently(lambda: cause in causes(), f"{cause} in\n{victim.log()}")
+    patiently(lambda: cause in causes(), lambda: f"{cause} in\n{victim.log()}")
     first = causes().index(cause)
     found = told()[first]
     print(f"{sys.version_info[:2]}: {cause} told by the sentinel after {found['s']} s")
