@@ -437,9 +437,12 @@ def ours(folder: str, root: Path) -> str | None:
     """Return a process as text if it is a sentinel or a watched process of this checkout."""
     try:
         words = Path(folder, "cmdline").read_bytes().decode(errors="replace").split("\0")
-        files = [os.readlink(each) for each in glob.glob(f"{folder}/fd/*")]
     except OSError:  # gone, or somebody else's
         return None
+    files = []
+    for each in glob.glob(f"{folder}/fd/*"):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            files.append(os.readlink(each))
     sentinel = any(word.endswith("watchdog_hook/sentinel/__main__.py") for word in words)
     watched = any(file.startswith("/memfd:watchdog_hook") for file in files)
     if (sentinel or watched) and any(word.startswith(f"{root}/") for word in words):

@@ -18,11 +18,11 @@ TESTS = Path(__file__).parents[1]
 PATIENCE = 40.0  # seconds for whatever is waited for
 
 
-def patiently(condition: Callable[[], Any], what: str = "this") -> Any:
-    """Return what the condition returns once that is true."""
+def patiently(condition: Callable[[], Any], what: str | Callable[[], str] = "this") -> Any:
+    """Return what the condition returns once that is true. `what` is asked only if it never is."""
     end = time.monotonic() + PATIENCE
     while not (found := condition()):
-        assert time.monotonic() < end, f"waited in vain for {what}"
+        assert time.monotonic() < end, f"waited in vain for {what() if callable(what) else what}"
         time.sleep(0.01)
     return found
 
@@ -65,13 +65,22 @@ class Silent:
 
     def wait_log(self, text: str, count: int = 1) -> str:
         """Return the log once a text stands in it so often."""
-        patiently(lambda: self.log().count(text) >= count, f"{text!r} in\n{self.log()}")
+        patiently(lambda: self.log().count(text) >= count, lambda: f"{text!r} in\n{self.log()}")
         return self.log()
 
-    def incident(self) -> tuple[Path, dict[str, Any]]:
-        """Return the folder and content of its only incident."""
-        (folder,) = patiently(lambda: [*self.incidents.glob("*/incident.json")], "an incident")
-        return folder.parent, json.loads(folder.read_text())
+    def incident(self, cause: str = "") -> tuple[Path, dict[str, Any]]:
+        """Return the folder and content of its only incident, once that names this cause, if one is asked for."""
+
+        def found() -> tuple[Path, dict[str, Any]] | None:
+            for path in self.incidents.glob("*/incident.json"):
+                data = json.loads(path.read_text())
+                if cause in ("", data["verdict"]["id"]):
+                    return path.parent, data
+            return None
+
+        folder, data = patiently(found, f"an incident {cause}")
+        assert [*self.incidents.glob("*/incident.json")] == [folder / "incident.json"]
+        return folder, data
 
     def watched(self) -> bool:
         """Tell whether its sentinel lives."""

@@ -144,13 +144,14 @@ def test_a_child_can_have_a_watchdog_of_its_own(config):
         assert in_child(check) == 0
 
 
-def test_a_fork_waits_for_the_work_to_end_but_not_for_ever(config):
+def test_a_fork_waits_for_the_work_to_end_but_not_for_ever(config, monkeypatch):
     dog = Watchdog(config)
     fork.watch(dog)
     dog.busy = True
 
     assert in_child(lambda: True) == 0  # it went on although the work never ended
-    threading.Timer(fork.PATIENCE / 4, lambda: setattr(dog, "busy", False)).start()
+    monkeypatch.setattr(fork, "PATIENCE", 20.0)  # the timer may be late
+    threading.Timer(0.025, lambda: setattr(dog, "busy", False)).start()
     fork._wait()
     assert not dog.busy
 

@@ -46,11 +46,16 @@ def test_the_example_ends_the_stuck_calls_and_goes_on(tmp_path):
     for event in ("stall_began", "dump", "interrupt", "stall_ended"):
         assert f"watchdog_hook: event={event} " in done.stderr
 
-    incidents = sorted(tmp_path.iterdir())
-    assert len(incidents) == 2
-    found = json.loads((incidents[0] / "incident.json").read_text())
-    assert found["phase"] == "round 3"
-    assert "interrupt" in [action["deed"] for action in found["actions"]]
+    incidents = [
+        json.loads((folder / "incident.json").read_text()) for folder in sorted(tmp_path.iterdir())
+    ]
+    # A busy machine may have made the loop late elsewhere, and that ends nothing.
+    interrupted = [
+        each["phase"]
+        for each in incidents
+        if "interrupt" in [action["deed"] for action in each["actions"]]
+    ]
+    assert interrupted == ["round 3", "round 4"]
 
 
 def test_a_healthy_loop_hears_nothing_of_the_watchdog(tmp_path):

@@ -104,7 +104,8 @@ class Lines(logging.Handler):
         return [record.getMessage() for record in self.records]
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, mouth: Voice) -> Iterator[None]:
+        """Hold its lock. As long as that is held the mouth soon gives it up, and never before or after."""
         holds, free = threading.Event(), threading.Event()
 
         def hold() -> None:
@@ -115,9 +116,11 @@ class Lines(logging.Handler):
         thread = threading.Thread(target=hold, daemon=True)
         thread.start()
         assert holds.wait(20)
+        usual, mouth._errands._patience = mouth._errands._patience, 0.3
         try:
             yield
         finally:
+            mouth._errands._patience = usual
             free.set()
             thread.join(20)
 
@@ -138,8 +141,8 @@ def lines() -> Iterator[Lines]:
 
 @pytest.fixture
 def mouth(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> Iterator[Voice]:
-    monkeypatch.setattr(voice, "LOG_PATIENCE", 0.3)
-    monkeypatch.setattr(voice, "WRITE_PATIENCE", 0.3)
+    monkeypatch.setattr(voice, "LOG_PATIENCE", 20.0)
+    monkeypatch.setattr(voice, "WRITE_PATIENCE", 20.0)
     made = Voice(stderr_fd=pipe.write)
     yield made
     made.close()
@@ -171,28 +174,28 @@ class TestVoice:
         assert (lines.records, pipe.text()) == ([], "")
 
     def test_a_held_handler_lock_cannot_silence_it(self, mouth, lines, pipe):
-        with lines.held():
+        with lines.held(mouth):
             mouth.say("WARNING", "before")
             mouth.say("ERROR", "the dump", wait=True)
 
             assert pipe.text() == "before\nthe dump\n"
 
     def test_while_the_log_is_stuck_texts_go_straight_to_standard_error(self, mouth, lines, pipe):
-        with lines.held():
+        with lines.held(mouth):
             mouth.say("ERROR", "one", wait=True)
             threads = threading.active_count()
             for text in ("two", "three"):
                 mouth.say("ERROR", text, wait=True)
 
             assert pipe.text() == "one\ntwo\nthree\n"
-            assert threading.active_count() == threads
+            assert threading.active_count() <= threads
             assert not mouth.working()
 
     def test_the_log_is_used_again_when_it_comes_free(self, mouth, lines, pipe):
-        with lines.held():
+        with lines.held(mouth):
             mouth.say("ERROR", "one", wait=True)
         assert lines.arrived.wait(20)
-        while mouth._errands.lost():
+        while mouth._errands.away():
             pass
         mouth.say("ERROR", "two", wait=True)
 
@@ -200,7 +203,7 @@ class TestVoice:
         assert pipe.text() == "one\n"
 
     def test_an_unwaited_text_that_got_stuck_is_written_when_settled(self, mouth, lines, pipe):
-        with lines.held():
+        with lines.held(mouth):
             mouth.say("WARNING", "stall_began")
             while not mouth._errands.lost():
                 pass
@@ -226,13 +229,14 @@ class TestVoice:
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
     def test_a_forked_child_says_its_own(self, mouth, lines, pipe):
-        with lines.held():
+        with lines.held(mouth):
             mouth.say("ERROR", "parent", wait=True)
             child = os.fork()
             if child == 0:
                 try:
                     mouth.reset_after_fork()
                     lines.createLock()
+                    mouth._errands._patience = 20.0
                     mouth.say("ERROR", "child", wait=True)
                     os._exit(0 if lines.texts == ["child"] else 1)
                 finally:
@@ -241,7 +245,8 @@ class TestVoice:
 
 
 class TestStandardError:
-    def test_a_full_pipe_is_given_up_and_its_flags_are_left_alone(self, mouth, pipe):
+    def test_a_full_pipe_is_given_up_and_its_flags_are_left_alone(self, mouth, pipe, monkeypatch):
+        monkeypatch.setattr(voice, "WRITE_PATIENCE", 0.3)
         pipe.fill()
         mouth.urgent("lost")
 
@@ -254,12 +259,14 @@ class TestStandardError:
         monkeypatch.setattr(voice, "WRITE_PATIENCE", 0.3)
         monkeypatch.setattr(voice, "_own_opening", lambda fd: (os.dup(fd), True))
         stderr = StandardError(pipe.write)
+        stderr._errands._patience = 20.0  # the thread may take its time to begin
         stderr.write("x" * 100_000)
 
         assert 0 < len(pipe.text()) <= 100_001
         stderr.close()
 
-    def test_a_long_text_arrives_whole_when_somebody_reads(self, pipe):
+    def test_a_long_text_arrives_whole_when_somebody_reads(self, pipe, monkeypatch):
+        monkeypatch.setattr(voice, "WRITE_PATIENCE", 20.0)
         stderr = StandardError(pipe.write)
         got: list[bytes] = []
 
@@ -332,7 +339,8 @@ class TestErrands:
         assert errands.lost()
         assert not errands.send(lambda: ran.append(1))
         free.set()
-        while errands.lost():
+        errands._patience = 20.0
+        while errands.away():
             pass
         assert errands.send(lambda: ran.append(2))
         assert ran == [2]
@@ -662,7 +670,7 @@ def test_with_the_log_stuck_the_dump_still_reaches_standard_error_and_the_files(
     mouth, lines, pipe, tmp_path
 ):
     recorder = Recorder(tmp_path, host="here")
-    with lines.held():
+    with lines.held(mouth):
         one = incident(recorder.new_id(WALL))
         folder = recorder.write(one, "everything")
         mouth.urgent("watchdog_hook: event=dump")

@@ -129,6 +129,16 @@ def test_what_still_runs_at_the_end_makes_it_red(capsys):
     assert "still running: 4711 (python sentinel)" in capsys.readouterr().out
 
 
+def test_a_descriptor_that_is_closed_while_it_is_looked_at_hides_no_process(tmp_path):
+    process = tmp_path / "17"
+    (process / "fd").mkdir(parents=True)
+    (process / "cmdline").write_bytes(f"{tmp_path}/program\0".encode())
+    (process / "fd" / "3").touch()  # readlink fails for it as for one that is gone
+    (process / "fd" / "4").symlink_to("/memfd:watchdog_hook (deleted)")
+
+    assert run.ours(str(process), tmp_path) == f"17 ({tmp_path}/program)"
+
+
 def test_all_green_is_zero(capsys):
     assert run.close([result(passed=3)], [], 90) == 0
     assert "all passed" in capsys.readouterr().out

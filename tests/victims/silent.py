@@ -13,6 +13,7 @@ import ctypes
 import json
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -183,6 +184,8 @@ def main() -> None:
         while dog.config.sentinel and not words[pulse.SENTINEL]:
             dog.beat("start")
         print("watched", words[pulse.SENTINEL], words[pulse.WATCHDOG], flush=True)
+        while not select.select([sys.stdin], [], [], 0.01)[0]:
+            dog.beat("waiting")
         sys.stdin.readline()
         dog.beat("stuck")
         KINDS[kind](dog)

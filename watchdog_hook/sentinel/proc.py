@@ -91,6 +91,18 @@ def catches(pid: int, number: int) -> bool | None:
     return None if mask is None else bool(int(mask, 16) >> (number - 1) & 1)
 
 
+def handles(pid: int, tid: int, number: int) -> bool | None:
+    """
+    Tell whether a thread is inside its handler of a signal, or yet to enter it; None where that cannot be read.
+
+    The kernel blocks a signal for as long as its handler runs (signal(7)), and so it does with faulthandler's,
+    unless that calls another one after itself.
+    """
+    found = pairs(f"/proc/{pid}/task/{tid}/status")
+    masks = [found[name] for name in ("SigPnd", "SigBlk") if name in found]
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks) if masks else None
+
+
 def pairs(path: str) -> dict[str, str]:
     """Return the `key: value` or `key value` lines of a file; empty where it cannot be read."""
     found = {}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from watchdog_hook.sentinel.record import Files
 
 ANSWER_PATIENCE = 2.0  # seconds for faulthandler to write
-STILL = 0.05  # seconds in which a text has not grown that is complete
+STILL = 0.05  # seconds from one look at the text to the next; one that is complete has not grown
 
 
 class Report:
@@ -153,20 +153,22 @@ class Report:
             why = "/proc is hidden" if caught is None else "the signal is not caught any more"
         elif not self._life.send(number, self._pulse.words[pulse.LOOP]):
             why = "the signal could not be sent"
-        elif not self._wait_for_text(before):
+        elif not self._wait_for_text(before, number):
             why = "the thread does not take signals"
         else:
             return
         unavailable.append((what, why))
 
-    def _wait_for_text(self, before: int) -> bool:
-        """Wait until the text has grown and is complete; tell whether it has grown at all."""
+    def _wait_for_text(self, before: int, number: int) -> bool:
+        """Wait until the text has grown and its writer is done; tell whether it has grown at all."""
         until = time.monotonic() + ANSWER_PATIENCE
         size = before
         while time.monotonic() < until:
             time.sleep(STILL)
             last, size = size, self._size()
-            if size == last > before:
+            # A writer that gets no processor leaves the text as it is too, and is not done with it.
+            writes = proc.handles(self._life.pid, self._pulse.words[pulse.LOOP], number)
+            if size == last > before and not writes:
                 break
         return size > before
 
