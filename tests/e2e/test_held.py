@@ -146,8 +146,8 @@ def test_a_scheduler_whose_own_code_holds_the_interpreter_is_told_from_outside(
         assert saw in scheduler.ask("live").stdout
 
         with (home.folder / "hold").open("w"):  # lets it go
+            (home.folder / "hold").unlink()  # before it is closed: nobody may wait for the next
             over = scheduler.wait_event("backstop_ended", since=mark)
-        (home.folder / "hold").unlink()
         scheduler.wait_for(api.created, 60, "the pod of its task")
         assert over.facts["incident"] == told["incident"]
         assert scheduler.terminate() == 0
