@@ -146,7 +146,7 @@ def test_a_scheduler_whose_own_code_holds_the_interpreter_is_told_from_outside(
         assert saw in scheduler.ask("live").stdout
 
         with (home.folder / "hold").open("w"):  # lets it go
-            (home.folder / "hold").unlink()  # before it is closed: nobody may wait for the next
+            (home.folder / "hold").unlink()  # before it is closed: who came later would wait in it
             over = scheduler.wait_event("backstop_ended", since=mark)
         scheduler.wait_for(api.created, 60, "the pod of its task")
         assert over.facts["incident"] == told["incident"]
