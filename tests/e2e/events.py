@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 _LINE = re.compile(r"watchdog_hook: (?=event=)")
 _PAIR = re.compile(r'([\w.]+)=("(?:[^"\\]|\\.)*"|[^\s"]*)(?:\s+|$)')
 
+_COLOUR_ENDS = "\x1b[0m"  # Airflow 2.9 colours its log, also in a file
+
 
 @dataclass(frozen=True)
 class Event:
@@ -35,7 +37,7 @@ def read_events(text: str, offset: int = 0) -> Iterator[Event]:
             continue
         if (end := text.find("\n", match.end())) < 0:
             break
-        line = text[match.end() : end]
+        line = text[match.end() : end].removesuffix(_COLOUR_ENDS)
         facts: dict[str, str] = {}
         position = 0
         while pair := _PAIR.match(line, position):
