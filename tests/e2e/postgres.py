@@ -63,10 +63,11 @@ class Postgres:
         """Start the server and return once it answers; on another port where somebody was quicker."""
         for _ in range(PORTS - 1):
             try:
-                return self._start()
+                self._start()
+                return
             except PortTaken:
                 self.port = _free_port()
-        return self._start()
+        self._start()
 
     def _start(self) -> None:
         options = ["-p", str(self.port), *(word for option in FAST for word in ("-c", option))]
