@@ -33,9 +33,11 @@ class Database:
         """Give back what the database holds."""
 
     def release(self, *dags: str) -> None:
-        """Let the waiting runs of these DAGs go."""
-        for dag in dags:
-            self.rows("UPDATE dag SET is_paused = :no WHERE dag_id = :dag", no=False, dag=dag)
+        """Let the waiting runs of these DAGs go, all at once: no turn of a scheduler sees only some."""
+        # As many digits each, for no name to be the beginning of another.
+        named = {f"dag_{number:03}": dag for number, dag in enumerate(dags)}
+        these = ", ".join(f":{name}" for name in named)
+        self.rows(f"UPDATE dag SET is_paused = :no WHERE dag_id IN ({these})", no=False, **named)
 
     def run_states(self, *dags: str) -> list[str]:
         """Return the state of the runs of these DAGs, each once."""

@@ -25,6 +25,8 @@ QUICK: dict[str, object] = {
     # Airflow's own answer to a 429 is to fail the task, unless it is told to try again.
     "kubernetes_executor.task_publish_max_retries": 5,
 }
+# A turn of a healthy one takes seconds on a busy machine, where processes start.
+PATIENT: dict[str, object] = {"watchdog_hook.sample_after": 2, "watchdog_hook.dump_after": 6}
 
 # Faults in which a client without a timeout waits until somebody helps it.
 SILENT = [

@@ -19,6 +19,12 @@ MISSING = (
 )
 FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses=127.0.0.1"]
 
+PORTS = 5  # that are tried, one after the other
+
+
+class PortTaken(RuntimeError):
+    """Between its choice and the server's start somebody else has taken the port."""
+
 
 class PostgresMissing(RuntimeError):
     """There is no PostgreSQL on this machine; the message says how to get it."""
@@ -33,33 +39,41 @@ class Postgres:
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self.data = self.folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
         if template:
             shutil.copytree(template, self.data)
         self._give_away()
         if not template:
             self._run("initdb", "--pgdata", self.data, "--username=airflow", "--auth=trust", "-N")
+        self.port = _free_port()  # not before that: it is ours only once the server has it
 
     @property
     def url(self) -> str:
         """Return what `sql_alchemy_conn` takes."""
         return f"postgresql+psycopg2://airflow@127.0.0.1:{self.port}/airflow"
 
-    def connect(self, database: str = "airflow") -> Any:
+    def connect(self, database: str = "airflow", host: str = "127.0.0.1") -> Any:
         """Return a connection that commits each statement."""
         import psycopg2
 
-        connection = psycopg2.connect(
-            host="127.0.0.1", port=self.port, user="airflow", dbname=database
-        )
+        connection = psycopg2.connect(host=host, port=self.port, user="airflow", dbname=database)
         connection.autocommit = True
         return connection
 
     def start(self) -> None:
-        """Start the server and return once it answers."""
+        """Start the server and return once it answers; on another port where somebody was quicker."""
+        for _ in range(PORTS - 1):
+            try:
+                self._start()
+                return
+            except PortTaken:
+                self.port = _free_port()
+        self._start()
+
+    def _start(self) -> None:
         options = ["-p", str(self.port), *(word for option in FAST for word in ("-c", option))]
         log = (self.folder / "postgres.log").open("ab")
         with log:
+            before = log.tell()
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self.data, "-k", self.folder, *options],
                 stdout=log,
@@ -71,12 +85,15 @@ class Postgres:
         end = time.monotonic() + 60
         while True:
             try:
-                self.connect("postgres").close()
+                # By its socket in the file system, which nobody else's server can have.
+                self.connect("postgres", host=str(self.folder)).close()
                 break
             except psycopg2.OperationalError:
                 if time.monotonic() > end or self._process.poll() is not None:
-                    text = (self.folder / "postgres.log").read_text(errors="replace")
-                    raise RuntimeError(f"PostgreSQL did not start:\n{text[-2000:]}") from None
+                    said = (self.folder / "postgres.log").read_bytes()[before:]
+                    text = said.decode(errors="replace")
+                    kind = PortTaken if "Address already in use" in text else RuntimeError
+                    raise kind(f"PostgreSQL did not start:\n{text[-2000:]}") from None
                 time.sleep(0.05)  # between two questions; the deadline decides
         connection = self.connect("postgres")
         with connection.cursor() as cursor:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -17,7 +18,6 @@ from tests.e2e.events import Event, read_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.e2e.airflow_home import AirflowHome
 
@@ -48,13 +48,10 @@ class Scheduler:
                 start_new_session=True,  # its children are found by it, also when it is gone
             )
         self.pid = self._process.pid
-        self.started = psutil.Process(self.pid).create_time()
 
     def is_same(self) -> bool:
         """Tell whether the very process we started still runs."""
-        return (
-            self._process.poll() is None and psutil.Process(self.pid).create_time() == self.started
-        )
+        return self._process.poll() is None  # until then its number is nobody else's
 
     def text(self, since: int = 0) -> str:
         """Return the log from that byte on."""
@@ -70,6 +67,10 @@ class Scheduler:
         """Return the hook's events of these names, or all."""
         found = read_events(self.text(since), since)
         return [event for event in found if not names or event.name in names]
+
+    def said(self) -> list[str]:
+        """Return the names of the hook's events, without `paused`: a machine may stand still in any test."""
+        return [event.name for event in self.events() if event.name != "paused"]
 
     def wait_event(self, *names: str, since: int = 0, timeout: float = 60, count: int = 1) -> Event:
         """Return the `count`th of such events once it is in the log."""
@@ -108,10 +109,31 @@ class Scheduler:
         """Send a signal to the scheduler itself."""
         os.kill(self.pid, number)
 
+    def tell_to_end(self) -> None:
+        """Send SIGTERM at a moment when the main thread waits in the kernel."""
+        # Airflow's handler writes to the log. In Airflow 3 that takes a lock (structlog's WriteLogger), which is
+        # not reentrant: a signal in the middle of a line hangs for ever, with and without the hook.
+        end = time.monotonic() + 30
+        before = None
+        while self._process.poll() is None and time.monotonic() < end:
+            now = self._sleeps()
+            if now is not None and now == before:
+                break
+            before = now
+            time.sleep(0.02)  # between two looks; the deadline decides
+        self._process.terminate()
+
+    def _sleeps(self) -> int | None:
+        """Return how often the main thread has gone to sleep; None while it runs."""
+        status = Path(f"/proc/{self.pid}/task/{self.pid}/status").read_text(encoding="utf-8")
+        values = dict(line.split(":", 1) for line in status.splitlines())
+        sleeps = values["State"].split()[0] == "S"
+        return int(values["voluntary_ctxt_switches"]) if sleeps else None
+
     def terminate(self, timeout: float = 60) -> int:
         """Ask it to leave; return its exit code, or AssertionError when it does not go."""
         mark = self.mark()
-        self.send(signal.SIGTERM)
+        self.tell_to_end()
         try:
             return self._code(self._process.wait(min(timeout, 10)))
         except subprocess.TimeoutExpired:
@@ -119,7 +141,7 @@ class Scheduler:
             # Python prints it and goes on: the request is lost, and has to be made again.
             lost = "Exception ignored in"
             if lost in (said := self.text(mark)) and "SystemExit: 0" in said:
-                self.send(signal.SIGTERM)
+                self.tell_to_end()
         return self._code(self.wait(timeout))
 
     def _code(self, code: int) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.airflow_home import AIRFLOW, HERE
-from tests.e2e.ordeal import QUICK
+from tests.e2e.ordeal import PATIENT, QUICK
 from watchdog_hook.sentinel import pulse
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 PROCESSOR = ("dag-processor",)
 TRIGGERER = ("triggerer", "--skip-serve-logs")
-# A turn of a healthy one takes seconds on a busy machine, where processes start.
-PATIENT = {"watchdog_hook.sample_after": 2, "watchdog_hook.dump_after": 6}
 SETTINGS: dict[str, object] = {
     **QUICK,
     **PATIENT,
@@ -129,7 +127,7 @@ def test_a_healthy_dag_processor_hears_nothing(start: Start, dags: Path):
     code = process.wait(180)
 
     assert code == 0
-    assert [event.name for event in process.events()] == ["armed", "disarmed"]
+    assert process.said() == ["armed", "disarmed"]
     assert armed.facts["component"] == "dag_processor"
     assert process.home.database.rows("SELECT dag_id FROM dag WHERE dag_id = :dag", dag="alone")
 
@@ -157,12 +155,13 @@ def test_a_bundle_that_does_not_come_is_named_with_its_line(start: Start, dags: 
         "a DAG",
     )
 
+    mark = process.mark()
     os.mkfifo(dags / "wait")
-    dump = process.wait_event("dump", timeout=60)
-    process.wait_text("Files: ")
+    dump = process.wait_event("dump", since=mark, timeout=60)
+    process.wait_text("Files: ", since=mark)
     incident = incident_of(process, dump.facts["incident"])
     release(dags / "wait")
-    process.wait_event("stall_ended")
+    process.wait_event("stall_ended", since=mark)
 
     assert dump.facts["component"] == incident["component"] == "dag_processor"
     assert dump.facts["phase"] == "refresh_dag_bundles"
@@ -172,7 +171,7 @@ def test_a_bundle_that_does_not_come_is_named_with_its_line(start: Start, dags: 
     assert "guest_bundle.py:20" in text
     assert "nothing is interrupted here" in text
     assert process.terminate() == 0
-    assert [event.name for event in process.events()][-1] == "disarmed"
+    assert process.said()[-1] == "disarmed"
 
 
 @ON_2
@@ -197,10 +196,11 @@ def test_a_dag_processor_that_waits_for_the_database_is_told_from_the_scheduler(
         "a DAG",
     )
 
+    mark = process.mark()
     with locked(process, "dag_warning"):
-        dump = process.wait_event("dump", timeout=60)
-        process.wait_text("Files: ")
-    process.wait_event("stall_ended")
+        dump = process.wait_event("dump", since=mark, timeout=60)
+        process.wait_text("Files: ", since=mark)
+    process.wait_event("stall_ended", since=mark)
 
     components = [event.facts.get("component") for event in process.events("armed")]
     assert components == (["dag_processor"] if standalone else ["scheduler", "dag_processor"])
@@ -225,18 +225,19 @@ def test_a_trigger_that_blocks_is_named_with_its_line_and_the_tasks_it_holds_up(
     kinds = ("Blocking", "Patient", "Patient")
     defer(process, *(f"guest_triggers.{kind}={given}" for kind in kinds))
     process.wait_for(lambda: len(list(tmp_path.glob("*-*"))) == len(kinds), 90, "triggers")
-    before = [event.name for event in process.events()]
+    before = process.said()
     assert len(watched(process)) == (2 if AIRFLOW >= (3, 0) else 1)
 
+    mark = process.mark()
     os.mkfifo(fifo)
-    dump = process.wait_event("dump", timeout=60)
-    process.wait_text("Files: ")
+    dump = process.wait_event("dump", since=mark, timeout=60)
+    process.wait_text("Files: ", since=mark)
     incident = incident_of(process, dump.facts["incident"])
     pid = incident["pid"]
     lives = process.ask("live", "--max-silence", "5", pid=pid)
     dumped = process.ask("dump", "--json", pid=pid)
     release(fifo)
-    process.wait_event("stall_ended")
+    process.wait_event("stall_ended", since=mark)
 
     loops = [f"stalled: the loop of pid {pid} (triggerer, asyncio) has been silent for "]
     causes = ["event-loop-blocked"]
@@ -267,9 +268,9 @@ def test_a_trigger_that_blocks_is_named_with_its_line_and_the_tasks_it_holds_up(
     assert patient["state"] == "waits"
     assert "2 x" in text
     assert not process.events("interrupt", "part_off")
-    process.send(signal.SIGTERM)
+    process.tell_to_end()
     process.wait(60)
-    assert {event.name for event in process.events()} == {
+    assert set(process.said()) == {
         "armed",
         "stall_began",
         "dump",
@@ -283,14 +284,15 @@ def test_a_triggerer_that_waits_for_the_database_is_told_and_its_triggers_go_on(
     process = start(settings(components="triggerer"), command=TRIGGERER)
     process.wait_event("armed", timeout=120, count=2)
 
+    mark = process.mark()
     with locked(process, "trigger"):
-        dump = process.wait_event("dump", timeout=60)
-        process.wait_text("Files: ")
-    process.wait_event("stall_ended")
+        dump = process.wait_event("dump", since=mark, timeout=60)
+        process.wait_text("Files: ", since=mark)
+    process.wait_event("stall_ended", since=mark)
 
     assert dump.facts["cause"] == "database-lock-wait"
     assert dump.facts["phase"] in ("load_triggers", "loop")
-    assert len(process.events("stall_began")) == 1
+    assert len(process.events("stall_began", since=mark)) == 1
 
 
 @ON_3

@@ -8,7 +8,7 @@ from tests.e2e.in_process import Bench, Started, key
 
 pytestmark = [
     pytest.mark.airflow,
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(60, func_only=True),  # not the first import of Airflow
     pytest.mark.usefixtures("bench_home"),
 ]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 from typing import TYPE_CHECKING
 
 import psutil
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.e2e.conftest import Start
+    from tests.e2e.events import Event
     from tests.e2e.scheduler import Scheduler
     from tests.fakes.kube_api import KubeApi
 
@@ -41,16 +41,16 @@ if sys.argv[1:2] == ["scheduler"]:
 )
 
 
-def stalled(scheduler: Scheduler, api: KubeApi) -> Ordeal:
-    """Return once a turning scheduler stands still in a creation, and has been dumped."""
+def stalled(scheduler: Scheduler, api: KubeApi) -> tuple[Ordeal, Event]:
+    """Return once a turning scheduler stands still in a creation, and has been dumped: this is the dump."""
     ordeal = Ordeal(scheduler, api)
     ordeal.release()
     ordeal.wait_for_pods(timeout=120)
+    mark = scheduler.mark()
     trap = api.set_fault(Fault.REQUEST, on="create")
     ordeal.release()
     trap.wait()
-    scheduler.wait_event("dump")
-    return ordeal
+    return ordeal, scheduler.wait_event("dump", since=mark)
 
 
 def bare(scheduler: Scheduler, event: str) -> list[str]:
@@ -65,17 +65,19 @@ def bare(scheduler: Scheduler, event: str) -> list[str]:
 def stop_watcher(scheduler: Scheduler, api: KubeApi) -> int:
     """Have the pod watcher ignore whatever it is told, and return its number."""
 
-    def watchers() -> list[psutil.Process]:
-        found = []
+    found: list[psutil.Process] = []
+
+    def watchers() -> bool:
+        found.clear()
         for child in scheduler.family()[1:]:
             with contextlib.suppress(psutil.Error):
                 ports = [each.raddr.port for each in child.net_connections("tcp") if each.raddr]
                 if api.port in ports:
                     found.append(child)
-        return found
+        return len(found) == 1
 
-    scheduler.wait_for(watchers, 60, "a watcher that has connected")
-    (watcher,) = watchers()
+    scheduler.wait_for(watchers, 60, "one watcher that has connected")
+    (watcher,) = found
     watcher.suspend()
     return watcher.pid
 
@@ -84,8 +86,7 @@ def test_told_to_end_in_a_stall_it_says_why_and_leaves(start: Start, api: KubeAp
     message = tmp_path / "termination-log"
     message.touch()
     scheduler = start({**OBSERVE, "watchdog_hook.termination_message": message})
-    stalled(scheduler, api)
-    (dump,) = scheduler.events("dump")
+    _, dump = stalled(scheduler, api)
     assert f"event=dump incident={dump.facts['incident']} " in message.read_text()
 
     assert scheduler.terminate(90) == 0
@@ -93,9 +94,9 @@ def test_told_to_end_in_a_stall_it_says_why_and_leaves(start: Start, api: KubeAp
     assert told.facts["incident"] == dump.facts["incident"]
     assert told.facts["signal"] == "SIGTERM"
     assert bare(scheduler, "told_to_end")
-    said = scheduler.text()
+    said = scheduler.text(dump.at)
     assert said.index("watchdog_hook: event=told_to_end") < said.index("event=stall_ended")
-    assert scheduler.events("stall_ended")[0].facts["outcome"] == "told to end"
+    assert scheduler.events("stall_ended", since=dump.at)[0].facts["outcome"] == "told to end"
     left = message.read_text()
     assert left.startswith("watchdog_hook: event=told_to_end ")
     assert "Verdict: kubernetes-api-silent, high confidence." in left
@@ -108,9 +109,9 @@ def test_a_stall_that_ends_takes_its_account_back(start: Start, api: KubeApi, tm
     message = tmp_path / "termination-log"
     message.touch()
     scheduler = start({**QUICK, "watchdog_hook.termination_message": message})
-    ordeal = stalled(scheduler, api)
+    ordeal, dump = stalled(scheduler, api)
     api.clear()
-    scheduler.wait_event("stall_ended")
+    scheduler.wait_event("stall_ended", since=dump.at)
     ordeal.wait_for_pods()
     scheduler.wait_for(lambda: not message.read_text(), 30, "an empty file")
 
@@ -121,8 +122,8 @@ def test_killed_in_a_stall_the_next_start_says_so(start: Start, api: KubeApi, tm
     message = tmp_path / "termination-log"
     message.touch()
     scheduler = start({**OBSERVE, "watchdog_hook.termination_message": message})
-    stalled(scheduler, api)
-    incident = scheduler.events("dump")[0].facts["incident"]
+    _, dump = stalled(scheduler, api)
+    incident = dump.facts["incident"]
     scheduler.close()
     api.clear()
     assert f"event=dump incident={incident} " in message.read_text()
@@ -143,8 +144,9 @@ def test_a_loop_that_broke_says_by_what_while_its_executor_does_not_end(start: S
     scheduler = start({**OBSERVE, "scheduler.orphaned_tasks_check_interval": 4})
     scheduler.wait_event("armed", timeout=120)
     watcher = stop_watcher(scheduler, api)
+    mark = scheduler.mark()
     api.set_fault(Fault.STATUS, on="list")
-    found = scheduler.wait_event("dump", timeout=90)
+    found = scheduler.wait_event("dump", since=mark, timeout=90)
 
     assert found.facts["phase"] == "executor.end (KubernetesExecutor)"
     assert found.facts["cause"] == "shutdown"
@@ -159,10 +161,11 @@ def test_an_executor_that_does_not_end_is_ended(start: Start, api: KubeApi):
     scheduler = start({**OBSERVE, **limits})
     scheduler.wait_event("armed", timeout=120)
     stop_watcher(scheduler, api)
+    mark = scheduler.mark()
     api.set_fault(Fault.STATUS, on="list")
 
     assert scheduler.wait(120) == 75
-    assert scheduler.events("dump")[0].facts["cause"] == "shutdown"
+    assert scheduler.events("dump", since=mark)[0].facts["cause"] == "shutdown"
     assert scheduler.events("terminate")[0].facts["phase"] == "executor.end (KubernetesExecutor)"
     (summary,) = bare(scheduler, "terminate")
     assert "exit_code=75" in summary
@@ -174,15 +177,17 @@ def test_an_exit_hook_that_hangs_is_dumped_and_ended(start: Start, api: KubeApi)
     settings = {
         "core.executor": "LocalExecutor",
         "core.parallelism": 1,
+        # Airflow 2's own parser of DAGs loses a SIGTERM that comes while it starts, and is waited for a minute.
+        "scheduler.standalone_dag_processor": True,
         "watchdog_hook.terminate_after": 6,
     }
     scheduler = start({**OBSERVE, **settings}, local_settings=EXIT_HOOK)
     scheduler.wait_text("Adopting or resetting orphaned tasks", timeout=120)
-    scheduler.send(signal.SIGTERM)
+    scheduler.tell_to_end()
 
     assert scheduler.wait(90) == 75
-    (dump,) = [each for each in scheduler.events("dump") if "repeated" not in each.facts]
-    assert dump.facts["phase"] == "exit"
+    at_exit = [each for each in scheduler.events("dump") if each.facts["phase"] == "exit"]
+    (dump,) = [each for each in at_exit if "repeated" not in each.facts]
     assert dump.facts["cause"] == "shutdown"
     said = scheduler.text(dump.at)
     assert "ended by SIGTERM: the scheduler was told to end" in said

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def test_a_stall_can_be_seen_in_statsd(start: Start, api: KubeApi):
     seen: dict[str, str] = {}
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    # Airflow sends a packet for each number: none of them may find it full while the reader has no turn.
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
     server.bind(("127.0.0.1", 0))
 
     def collect() -> None:

@@ -13,7 +13,7 @@ from tests.fakes.kube_api import Fault, KubeApi
 
 pytestmark = [
     pytest.mark.airflow,
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(60, func_only=True),  # not the first import of Airflow
     pytest.mark.usefixtures("bench_home"),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from tests.e2e.airflow_home import HOOK, PROVIDER
-from tests.e2e.ordeal import QUICK, Ordeal
+from tests.e2e.ordeal import PATIENT, QUICK, Ordeal
 from tests.fakes.kube_api import Fault
 
 if TYPE_CHECKING:
@@ -26,12 +27,17 @@ FORCED = (8, 1) <= PROVIDER < (10, 4)
 LONG = (
     200 if FORCED else 60
 )  # seconds that a silence may take to be told: here three times that timeout
+# A minute and a half otherwise; in front of the settings, as a user may write them.
+SHORTER = f"from watchdog_hook.core import watchers\n\nwatchers.ELSEWHERE = 10.0\n{HOOK}"
+HEARD = re.compile(r"Event: (\S+) Pending, annotations")
 
 
 def read_timeout(seconds: float) -> dict[str, object]:
     """Return the settings for a read timeout of the watcher; 0 is none."""
     value = {"_request_timeout": [seconds, seconds] if seconds else 0}
-    return {**QUICK, "kubernetes_executor.kube_client_request_args": json.dumps(value)}
+    # Before provider 8 what it hears of a waiting pod is no more than a detail.
+    level = {"logging.logging_level": "DEBUG"} if PROVIDER < (8, 0) else {}
+    return {**QUICK, **level, "kubernetes_executor.kube_client_request_args": json.dumps(value)}
 
 
 def watcher_of(scheduler: Scheduler, api: KubeApi) -> psutil.Process:
@@ -54,6 +60,16 @@ def watcher_of(scheduler: Scheduler, api: KubeApi) -> psutil.Process:
     return found[0]
 
 
+def wait_until_heard(ordeal: Ordeal) -> None:
+    """Return once the watcher has heard of every pod: from then on it is silent only if it is made to be."""
+    ordeal.wait_for_pods(timeout=120)
+    ordeal.scheduler.wait_for(
+        lambda: len(set(HEARD.findall(ordeal.scheduler.text()))) >= ordeal.expected,
+        60,
+        f"{ordeal.expected} pods that the watcher has heard of",
+    )
+
+
 def finished_pods_are_deleted(scheduler: Scheduler, api: KubeApi) -> None:
     """Return once the executor has noticed the end of every pod."""
     scheduler.wait_for(
@@ -68,7 +84,8 @@ def watches(api: KubeApi) -> int:
 def test_an_idle_watch_and_one_whose_server_is_silent_are_no_silent_watchers(
     start: Start, api: KubeApi
 ):
-    scheduler = start({**read_timeout(2), "watchdog_hook.restart_watchers": True})
+    settings = {**read_timeout(2), **PATIENT, "watchdog_hook.restart_watchers": True}
+    scheduler = start(settings)
     ordeal = Ordeal(scheduler, api)
     dag = ordeal.release()
     ordeal.wait_for_pods(timeout=120)
@@ -82,14 +99,15 @@ def test_an_idle_watch_and_one_whose_server_is_silent_are_no_silent_watchers(
     finished_pods_are_deleted(scheduler, api)
     ordeal.check()
 
-    assert [event.name for event in scheduler.events()] == ["armed"]
+    assert scheduler.said() == ["armed"]
 
 
 def test_a_stopped_watcher_is_told_and_left_alone_unless_asked(start: Start, api: KubeApi):
-    scheduler = start(read_timeout(2))
+    # Stopped between two reads it has no timeout of its own.
+    scheduler = start(read_timeout(2), local_settings=SHORTER)
     ordeal = Ordeal(scheduler, api)
     dag = ordeal.release()
-    ordeal.wait_for_pods(timeout=120)
+    wait_until_heard(ordeal)
 
     watcher = watcher_of(scheduler, api)
     watcher.suspend()
@@ -100,7 +118,6 @@ def test_a_stopped_watcher_is_told_and_left_alone_unless_asked(start: Start, api
     assert told.facts["action"] == "none"
     assert float(told.facts["silent_s"]) >= 10
     assert int(told.facts["events"]) >= 3  # one for each pod
-    assert told.facts["timeout_s"] != "none"
     assert watcher.is_running()
 
     watcher.resume()
@@ -114,10 +131,11 @@ def test_a_stopped_watcher_is_told_and_left_alone_unless_asked(start: Start, api
 def test_with_restart_watchers_another_one_sees_what_the_silent_one_missed(
     start: Start, api: KubeApi
 ):
-    scheduler = start({**read_timeout(2), "watchdog_hook.restart_watchers": True})
+    settings = {**read_timeout(2), "watchdog_hook.restart_watchers": True}
+    scheduler = start(settings, local_settings=SHORTER)
     ordeal = Ordeal(scheduler, api)
     dag = ordeal.release()
-    ordeal.wait_for_pods(timeout=120)
+    wait_until_heard(ordeal)
 
     watcher = watcher_of(scheduler, api)
     os.kill(watcher.pid, signal.SIGSTOP)
@@ -127,7 +145,7 @@ def test_with_restart_watchers_another_one_sees_what_the_silent_one_missed(
     assert told.facts["action"] == "kill -9"
     back = scheduler.wait_event("watcher_back", timeout=60)
 
-    assert f"before={watcher.pid}" in back.line  # the line's end: Airflow 2 has a colour there
+    assert back.facts["before"] == str(watcher.pid)
     assert back.facts["outcome"] == "a new one was started"
     finished_pods_are_deleted(scheduler, api)
     ordeal.check()
@@ -136,13 +154,11 @@ def test_with_restart_watchers_another_one_sees_what_the_silent_one_missed(
 
 @pytest.mark.skipif(FORCED, reason="this provider gives its watcher 30 s, whatever is set")
 def test_a_watch_without_a_timeout_that_misses_a_pod_is_ended(start: Start, api: KubeApi):
-    # A minute and a half otherwise; in front of the settings, as a user may write them.
-    shorter = f"from watchdog_hook.core import watchers\n\nwatchers.ELSEWHERE = 10.0\n{HOOK}"
     settings = {**read_timeout(0), "watchdog_hook.restart_watchers": True}
-    scheduler = start(settings, local_settings=shorter)
+    scheduler = start(settings, local_settings=SHORTER)
     ordeal = Ordeal(scheduler, api)
     dag = ordeal.release()
-    ordeal.wait_for_pods(timeout=120)
+    wait_until_heard(ordeal)
 
     trap = api.set_fault(Fault.REQUEST, on="watch")
     end = time.monotonic() + 15
@@ -171,9 +187,8 @@ def test_where_processes_are_spawned_it_is_as_before(start: Start, api: KubeApi)
     spawns = (
         f"import multiprocessing\n\nmultiprocessing.set_start_method('spawn', force=True)\n{HOOK}"
     )
-    scheduler = start(
-        {**read_timeout(2), "watchdog_hook.restart_watchers": True}, local_settings=spawns
-    )
+    settings = {**read_timeout(2), **PATIENT, "watchdog_hook.restart_watchers": True}
+    scheduler = start(settings, local_settings=spawns)
     ordeal = Ordeal(scheduler, api)
     dag = ordeal.release()
     ordeal.wait_for_pods(timeout=120)
@@ -187,4 +202,4 @@ def test_where_processes_are_spawned_it_is_as_before(start: Start, api: KubeApi)
     finished_pods_are_deleted(scheduler, api)
     ordeal.check()
 
-    assert [event.name for event in scheduler.events()] == ["armed"]
+    assert scheduler.said() == ["armed"]
