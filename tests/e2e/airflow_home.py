@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,16 +114,19 @@ class AirflowHome:
 
     def run(self, *words: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Run one `airflow` command to its end; standard error is in the output."""
-        return subprocess.run(
-            self.command(*words),
-            env=self.environment(),
-            cwd=self.folder,
-            timeout=timeout,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
+        # A file: what it has started may hold a pipe open for as long as it lives.
+        with tempfile.TemporaryFile("w+") as output:
+            done = subprocess.run(
+                self.command(*words),
+                env=self.environment(),
+                cwd=self.folder,
+                timeout=timeout,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+            output.seek(0)
+            return subprocess.CompletedProcess(done.args, done.returncode, output.read())
 
     def prepare(self) -> None:
         """Migrate, read the DAGs, trigger a run of each; takes a minute on a small machine."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import psutil
 
 from tests.fakes.kube_api import Fault, KubeApi, Trap
 
@@ -114,3 +117,23 @@ def secrets_in(scheduler: Scheduler, api: KubeApi) -> list[str]:
         if path.is_file():
             texts[str(path)] = path.read_text(encoding="utf-8", errors="replace")
     return [where for where, text in texts.items() if any(token in text for token in tokens)]
+
+
+def watcher_of(scheduler: Scheduler, api: KubeApi) -> psutil.Process:
+    """Return the process that has a watch open: the one whose connection is read by nobody else."""
+    found = []
+
+    def one() -> bool:
+        found.clear()
+        for process in scheduler.family()[1:]:
+            with contextlib.suppress(psutil.Error):
+                links = (
+                    getattr(process, "net_connections", None) or process.connections
+                )  # psutil < 6
+                remotes = [link.raddr and link.raddr.port for link in links()]
+                if api.port in remotes and process.ppid() == scheduler.pid:
+                    found.append(process)
+        return len(found) == 1
+
+    scheduler.wait_for(one, 60, "one child that is connected with the API server")
+    return found[0]

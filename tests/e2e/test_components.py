@@ -115,7 +115,7 @@ def test_nobody_but_the_scheduler_is_watched_unasked(start: Start, dags: Path, c
     assert watched(process) == []
     release(fifo)
     process.terminate()
-    assert "watchdog_hook" not in process.text()
+    assert "watchdog_hook: " not in process.text()
 
 
 def test_a_healthy_dag_processor_hears_nothing(start: Start, dags: Path):
@@ -314,7 +314,7 @@ def test_a_runner_that_gets_no_answer_from_its_supervisor_says_where_it_waits(st
 
     assert incident["pid"] != process.pid
     assert incident["verdict"]["id"] == "event-loop-waits"
-    assert "TriggerCommsDecoder.asend" in incident["verdict"]["sentence"]
+    assert "called by TriggerCommsDecoder." in incident["verdict"]["sentence"]
     assert process.events("paused")
     assert not process.events("interrupt", "part_off")
 

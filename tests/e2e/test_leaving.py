@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from typing import TYPE_CHECKING
 
-import psutil
+import pytest
 
-from tests.e2e.airflow_home import HOOK
-from tests.e2e.ordeal import QUICK, Ordeal
+from tests.e2e.airflow_home import HOOK, PROVIDER
+from tests.e2e.ordeal import QUICK, Ordeal, watcher_of
 from tests.fakes.kube_api import Fault
 
 if TYPE_CHECKING:
@@ -64,20 +63,7 @@ def bare(scheduler: Scheduler, event: str) -> list[str]:
 
 def stop_watcher(scheduler: Scheduler, api: KubeApi) -> int:
     """Have the pod watcher ignore whatever it is told, and return its number."""
-
-    found: list[psutil.Process] = []
-
-    def watchers() -> bool:
-        found.clear()
-        for child in scheduler.family()[1:]:
-            with contextlib.suppress(psutil.Error):
-                ports = [each.raddr.port for each in child.net_connections("tcp") if each.raddr]
-                if api.port in ports:
-                    found.append(child)
-        return len(found) == 1
-
-    scheduler.wait_for(watchers, 60, "one watcher that has connected")
-    (watcher,) = found
+    watcher = watcher_of(scheduler, api)
     watcher.suspend()
     return watcher.pid
 
@@ -140,6 +126,10 @@ def test_killed_in_a_stall_the_next_start_says_so(start: Start, api: KubeApi, tm
     assert len(following.events("unfinished")) == 1
 
 
+@pytest.mark.skipif(
+    PROVIDER < (10, 16),
+    reason="no list breaks its loop, or nothing limits how long it waits for a watcher",
+)
 def test_a_loop_that_broke_says_by_what_while_its_executor_does_not_end(start: Start, api: KubeApi):
     scheduler = start({**OBSERVE, "scheduler.orphaned_tasks_check_interval": 4})
     scheduler.wait_event("armed", timeout=120)
@@ -156,6 +146,9 @@ def test_a_loop_that_broke_says_by_what_while_its_executor_does_not_end(start: S
     assert scheduler.wait(90) == 1
 
 
+@pytest.mark.skipif(
+    (10, 0) <= PROVIDER < (10, 16), reason="no list breaks the loop of this provider"
+)
 def test_an_executor_that_does_not_end_is_ended(start: Start, api: KubeApi):
     limits = {"watchdog_hook.terminate_after": 5, "scheduler.orphaned_tasks_check_interval": 4}
     scheduler = start({**OBSERVE, **limits})

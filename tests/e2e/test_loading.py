@@ -90,7 +90,8 @@ def test_other_executors_beat_too_alone_and_beside_it(start: Start, executors: s
     armed = scheduler.wait_event("armed", timeout=120)
     # Before that the executor still forks, and Airflow 2 has no handler of its own for SIGTERM.
     scheduler.wait_text("Adopting or resetting orphaned tasks")
-    scheduler.wait_for(lambda: len(scheduler.family()) > 1, 60, "a worker")
+    if executors != "LocalExecutor" or AIRFLOW[:2] != (3, 0):  # that one has no worker without work
+        scheduler.wait_for(lambda: len(scheduler.family()) > 1, 60, "a worker")
 
     assert armed.facts["executors"] == executors
     # A worker may just be forked: for a moment it is what its parent is.
@@ -99,6 +100,9 @@ def test_other_executors_beat_too_alone_and_beside_it(start: Start, executors: s
     assert set(scheduler.said()) == {"armed", "disarmed"}
 
 
+@pytest.mark.skipif(
+    AIRFLOW[:2] == (3, 1), reason='as a daemon on SQLite it breaks by itself, by "locking protocol"'
+)
 def test_a_daemon_is_watched_in_the_process_that_stays(start: Start, api: KubeApi):
     scheduler = start(QUICK)
     scheduler.wait_event("armed", timeout=120)

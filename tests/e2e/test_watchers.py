@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -10,11 +9,10 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from tests.e2e.airflow_home import HOOK, PROVIDER
-from tests.e2e.ordeal import PATIENT, QUICK, Ordeal
+from tests.e2e.ordeal import PATIENT, QUICK, Ordeal, watcher_of
 from tests.fakes.kube_api import Fault
 
 if TYPE_CHECKING:
@@ -38,26 +36,6 @@ def read_timeout(seconds: float) -> dict[str, object]:
     # Before provider 8 what it hears of a waiting pod is no more than a detail.
     level = {"logging.logging_level": "DEBUG"} if PROVIDER < (8, 0) else {}
     return {**QUICK, **level, "kubernetes_executor.kube_client_request_args": json.dumps(value)}
-
-
-def watcher_of(scheduler: Scheduler, api: KubeApi) -> psutil.Process:
-    """Return the process that has a watch open: the one whose connection is read by nobody else."""
-    found = []
-
-    def one() -> bool:
-        found.clear()
-        for process in scheduler.family()[1:]:
-            with contextlib.suppress(psutil.Error):
-                links = (
-                    getattr(process, "net_connections", None) or process.connections
-                )  # psutil < 6
-                remotes = [link.raddr and link.raddr.port for link in links()]
-                if api.port in remotes and process.ppid() == scheduler.pid:
-                    found.append(process)
-        return len(found) == 1
-
-    scheduler.wait_for(one, 60, "one child that is connected with the API server")
-    return found[0]
 
 
 def wait_until_heard(ordeal: Ordeal) -> None:
