@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
+import platform
+import re
+import shutil
 import socket
 import stat
 import subprocess
@@ -20,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from watchdog_hook import Config, Watchdog
-from watchdog_hook.actions import record, voice
+from watchdog_hook.actions import directory, record, voice
 from watchdog_hook.actions.meter import Meter
 from watchdog_hook.actions.record import Recorder
 from watchdog_hook.actions.voice import StandardError, Voice
@@ -33,6 +37,11 @@ if TYPE_CHECKING:
 
 WALL = 1_795_391_631.0
 NAMES = ["dump.txt", "faulthandler.txt", "incident.json"]
+MEMFD_CREATE = {"x86_64": 319, "aarch64": 279}  # its number by architecture
+
+
+def refuse(*_: object) -> int:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def incident(incident_id: str, **changes: Any) -> Incident:
@@ -478,6 +487,62 @@ class TestRecorder:
         while recorder._errands.lost():
             pass
 
+    def test_a_thread_that_cannot_be_had_is_not_told_as_a_disk_that_hangs(
+        self, recorder, monkeypatch
+    ):
+        def refused(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refused)
+        assert recorder.write(incident(recorder.new_id(WALL)), "x") is None
+
+        assert "written under" in (trouble := recorder.trouble())
+        assert "no thread can be started" in trouble
+        assert "answered" not in trouble
+
+    def test_only_the_files_that_could_not_be_written_are_named(self, recorder, monkeypatch):
+        """And each of them, though their troubles come together."""
+        monkeypatch.setattr(record.os, "memfd_create", refuse)
+        monkeypatch.setattr(record, "SHARED_MEMORY", "/nowhere")
+        folder = recorder.write(incident(recorder.new_id(WALL)), "x")
+        (folder / "dump.txt").unlink()
+        (folder / "dump.txt").mkdir()
+        recorder.update(incident(folder.name), "y")
+        trouble = recorder.trouble()
+
+        assert names(folder) == ["dump.txt", "incident.json"]
+        assert (
+            f"faulthandler.txt cannot be written under {recorder.path('x').parent}: no memory"
+            in trouble
+        )
+        assert "dump.txt cannot be written under" in trouble
+        assert "incident" not in trouble.replace(str(recorder.path("x").parent), "")
+
+    @pytest.mark.linux
+    def test_without_memfd_create_faulthandlers_text_is_written_all_the_same(self, tmp_path):
+        if platform.machine() not in MEMFD_CREATE:
+            pytest.skip(f"the number of memfd_create on {platform.machine()} is not known here")
+        out = _python(
+            """
+            import os, sys
+            from tests.integration.test_record import MEMFD_CREATE, WALL, Recorder, incident, platform
+            from tests.victims import seccomp
+            seccomp.refuse(MEMFD_CREATE[platform.machine()])
+            try:
+                os.memfd_create("none")
+            except PermissionError:
+                print("refused")
+            recorder = Recorder(sys.argv[1], host="here")
+            print(recorder.write(incident(recorder.new_id(WALL)), "x"))
+            print(recorder.trouble())
+            """,
+            str(tmp_path),
+        ).splitlines()
+
+        assert (out[0], out[2]) == ("refused", "None")
+        assert names(Path(out[1])) == NAMES
+        assert "most recent call first" in (Path(out[1]) / "faulthandler.txt").read_text()
+
     def test_the_stack_of_the_writing_thread_is_the_callers_own_business(self, recorder):
         assert not recorder.working()
         recorder.reset_after_fork()
@@ -626,6 +691,35 @@ class TestRetention:
         last = recorder.write(incident(recorder.new_id(WALL + 9)), "x")
 
         assert names(tmp_path) == sorted([ids[2], last.name])
+
+    def test_one_that_another_process_removes_meanwhile_is_no_trouble(self, tmp_path, monkeypatch):
+        mine = self.old(tmp_path, 5)
+        recorder = Recorder(tmp_path, retention=3, host="here")
+        real = directory.prune
+
+        def late(path: Path, pattern: re.Pattern[str], *rest: Any) -> None:
+            class Meanwhile:
+                """Looked at for the first time, the oldest is gone."""
+
+                def fullmatch(self, name: str) -> re.Match[str] | None:
+                    shutil.rmtree(path / mine[0], ignore_errors=True)
+                    return pattern.fullmatch(name)
+
+            real(path, Meanwhile(), *rest)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(record, "prune", late)
+        new = recorder.write(incident(recorder.new_id(WALL)), "x")
+
+        assert recorder.trouble() is None
+        assert names(tmp_path) == sorted([*mine[3:], new.name])
+
+    def test_that_old_ones_cannot_be_removed_is_said_as_that(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(record, "prune", refuse)
+        recorder = Recorder(tmp_path, host="here")
+
+        assert recorder.write(incident(recorder.new_id(WALL)), "x") is not None
+        assert "old incidents cannot be removed under" in (trouble := recorder.trouble())
+        assert "written" not in trouble
 
     def test_what_is_not_an_incident_is_left_alone(self, tmp_path):
         recorder = Recorder(tmp_path / "logs", retention=0, host="here")

@@ -43,11 +43,15 @@ def newest(directory: Path, mine: re.Pattern[str], most: int) -> list[str]:
 def prune(
     directory: Path, mine: re.Pattern[str], still_open: Set[str], retention: int, max_bytes: float
 ) -> None:
-    """Remove the oldest incidents of ours beyond number or size; never one that is open. Raises OSError."""
+    """
+    Remove the oldest incidents of ours beyond number or size; never one that is open. Raises OSError.
+
+    What cannot be removed stays. Another process may remove the same ones meanwhile.
+    """
     with os.scandir(directory) as entries:
         kept = sorted(
             (
-                (entry.stat(follow_symlinks=False).st_mtime, entry.name)
+                (_changed(entry), entry.name)
                 for entry in entries
                 if mine.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
             ),
@@ -63,6 +67,13 @@ def prune(
             # Safe against links: rmtree opens each folder and removes what is in it by name.
             shutil.rmtree(directory / name, ignore_errors=True)
             count, total = count - 1, total - sizes[name]
+
+
+def _changed(entry: os.DirEntry[str]) -> float:
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime
+    except OSError:  # gone meanwhile
+        return 0.0
 
 
 def _size(folder: Path) -> int:

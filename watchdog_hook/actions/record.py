@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from watchdog_hook.actions import files
 from watchdog_hook.actions.directory import host_in_ids, ids_of, newest, prune
+from watchdog_hook.actions.failures import Failures
 from watchdog_hook.core import report, speedscope
 from watchdog_hook.errand import Errands
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 DISK_PATIENCE = (
     10.0  # seconds for all files of a dump; a disk may hang, and nobody may hang with it
 )
+ALL = "incident files"
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - its files are on no disk (man shm_overview)
 
 
 # Ids of this process, for a process may have two watchdogs.
@@ -50,11 +54,10 @@ class Recorder:
         self._mask = mask or str
         self._mine = ids_of(self._host)
         self._errands = Errands("watchdog-hook-disk", DISK_PATIENCE)
+        self._failures = Failures()
         self._count = 0
         self._open: set[str] = set()
         self._missing: set[str] = set()
-        self._trouble: str | None = None
-        self._told: set[str] = set()
 
     def new_id(self, wall: float) -> str:
         """Return the id of a new incident, which is also its folder's name."""
@@ -88,8 +91,7 @@ class Recorder:
 
     def trouble(self) -> str | None:
         """Return what went wrong since the last time this was asked, each kind once; None for nothing new."""
-        trouble, self._trouble = self._trouble, None
-        return trouble
+        return self._failures.news(self._dir)
 
     def working(self) -> bool:
         """Say whether files are being written."""
@@ -101,21 +103,10 @@ class Recorder:
         self._open = set()
 
     def _do(self, errand: Callable[[], None]) -> None:
-        if not self._errands.send(lambda: self._attempt(errand)):
-            self._failed(f"the disk has not answered for {DISK_PATIENCE:.0f} s")
-
-    def _attempt(self, errand: Callable[[], None]) -> None:
-        try:
-            errand()
-        except (OSError, ValueError) as error:
-            self._failed(_why(error))
-
-    def _failed(self, why: str) -> None:
-        if why not in self._told:
-            self._told.add(why)
-            self._trouble = (
-                f"incident files cannot be written under {self._dir}: {why}."
-                " Dumps still go to the log and to standard error"
+        if not self._errands.send(lambda: self._failures.attempt(ALL, errand)):
+            late = f"the disk has not answered for {DISK_PATIENCE:.0f} s"
+            self._failures.add(
+                ALL, late if self._errands.away() else "no thread can be started for that"
             )
 
     def _write(self, incident: Incident, text: str, done: list[Path]) -> None:
@@ -135,12 +126,15 @@ class Recorder:
             done.append(folder)
         else:
             folder.rmdir()
-        prune(self._dir, self._mine, self._open, self._retention, self._max_bytes)
+        bounds = self._retention, self._max_bytes
+        self._failures.attempt(
+            "old incidents", lambda: prune(self._dir, self._mine, self._open, *bounds), "removed"
+        )
 
     def _update(self, incident: Incident, delta: str) -> None:
         with files.opened(self.path(incident.id)) as fd:
             if delta:
-                self._attempt(lambda: files.append(fd, "dump.txt", delta))
+                self._failures.attempt("dump.txt", lambda: files.append(fd, "dump.txt", delta))
             self._replace_json(fd, self._json(incident))
 
     def of_this_host(self, most: int) -> list[str]:
@@ -161,13 +155,9 @@ class Recorder:
             os.replace(temporary, "incident.json", src_dir_fd=folder, dst_dir_fd=folder)
 
     def _attempt_file(self, folder: int, name: str, fill: Callable[[int], None]) -> bool:
-        """Make a new file. What cannot be written is said; the other files have their own chance."""
-        try:
-            files.make(folder, name, fill)
-        except (OSError, ValueError) as error:
-            self._failed(_why(error))
-            return False
-        return True
+        """Make a new file, and return whether it could be written."""
+        what = name.removeprefix(".").removesuffix(".new")
+        return self._failures.attempt(what, lambda: files.make(folder, name, fill))
 
     def _flame_graph(self, folder: int, incident: Incident) -> list[bool]:
         """Write `speedscope.json` where there are samples. Of the first dump alone: the later ones bring none."""
@@ -183,15 +173,21 @@ class Recorder:
 def _dump_by_faulthandler(file: int) -> None:
     # It does not let go of the interpreter while it writes. Into memory, so that a disk that is slow or does not
     # answer holds up this thread only.
-    memory = os.memfd_create("faulthandler")
-    try:
-        faulthandler.dump_traceback(file=memory, all_threads=True)
-        os.lseek(memory, 0, os.SEEK_SET)
-        while piece := os.read(memory, 64 * 1024):
+    with _memory() as memory:
+        faulthandler.dump_traceback(file=memory.fileno(), all_threads=True)
+        memory.seek(0)
+        while piece := memory.read(64 * 1024):
             files.write_all(file, piece)
-    finally:
-        os.close(memory)
 
 
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+def _memory() -> IO[bytes]:
+    """Return a file in memory that nobody else sees. Raises ValueError where there can be none."""
+    try:
+        return os.fdopen(os.memfd_create("faulthandler"), "w+b", buffering=0)
+    except (AttributeError, OSError):
+        # Python was built without it, or a seccomp profile refuses it.
+        try:
+            return tempfile.TemporaryFile(dir=SHARED_MEMORY, buffering=0)
+        except OSError as error:
+            why = f"{SHARED_MEMORY}: {error.strerror}"
+            raise ValueError(f"no memory is to be had, by memfd_create or in {why}") from error
