@@ -143,6 +143,34 @@ def test_an_incident_of_the_sentinel_is_never_taken_for_one_of_the_watchdog(tmp_
     assert recorder.of_this_host(100) == sorted(ids, reverse=True)
 
 
+def old(directory: Path, host: str, count: int) -> list[str]:
+    names = [f"2026010{number + 1}T000000Z-{host}-7-1" for number in range(count)]
+    for name in names:
+        (directory / name).mkdir()
+        (directory / name / "dump.txt").write_text("old\n")
+    return names
+
+
+def test_of_the_old_incidents_only_those_of_this_host_are_counted_and_removed(tmp_path):
+    """Where one host's name is that of another and a number, as StatefulSets have it."""
+    mine, others = old(tmp_path, "scheduler", 3), old(tmp_path, "scheduler-2", 6)
+    files = Files(str(tmp_path), "scheduler", 7, 3)
+    new = files.new_id(1790000000.0)
+
+    assert files.write(new, {"dump.txt": "one\n"}) is None
+    assert sorted(os.listdir(tmp_path)) == sorted([*mine[1:], *others, new])
+
+
+def test_an_old_incident_that_cannot_be_removed_says_nothing_of_the_new_one(tmp_path):
+    mine = old(tmp_path, "scheduler", 6)
+    (tmp_path / mine[0] / "core").mkdir()
+    files = Files(str(tmp_path), "scheduler", 7, 3)
+    new = files.new_id(1790000000.0)
+
+    assert files.write(new, {"dump.txt": "one\n"}) is None
+    assert sorted(os.listdir(tmp_path)) == [mine[0], *mine[4:], new]
+
+
 def test_the_next_process_says_that_its_predecessor_ended_in_such_a_silence(tmp_path):
     with silent(tmp_path, "pydll") as victim:
         victim.tell()

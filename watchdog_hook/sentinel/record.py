@@ -98,11 +98,17 @@ class Files:
 
     def _prune(self, newest: str) -> None:
         """Remove this host's oldest beyond the number that is kept; their sizes are the watchdog's to look at."""
-        mine = [name for name in os.listdir(self._dir) if f"Z-{self._host}-" in name]
-        for name in sorted(mine)[: -self._retention]:
-            parts = name.removeprefix(name[:16]).removeprefix(f"-{self._host}-").split("-")
-            if name != newest and len(parts) == 2 and all(map(str.isdigit, parts)):
-                _remove(self.path(name))
+        for name in sorted(filter(self._is_ours, os.listdir(self._dir)))[: -self._retention]:
+            if name != newest:
+                try:
+                    _remove(self.path(name))
+                except OSError:  # another user's, or one that another process removes meanwhile
+                    pass
+
+    def _is_ours(self, name: str) -> bool:
+        """Tell whether a name is a moment, our host, a pid and a number; a host's own name may end in numbers."""
+        parts = name[16:].removeprefix(f"-{self._host}-").split("-")
+        return name[15:17] == "Z-" and len(parts) == 2 and all(map(str.isdigit, parts))
 
 
 def _has_ended(child: int, *, wait: bool = False) -> bool:
