@@ -34,7 +34,7 @@ class Errands:
         self._thread: threading.Thread | _Lent | None = None
         self._sent = 0.0
 
-    def send(self, errand: Callable[[], None], *, wait: float | None = None) -> bool:
+    def send(self, errand: Callable[[], object], *, wait: float | None = None) -> bool:
         """
         Run an errand; return True when it came back within `wait` seconds (None: our patience).
 
@@ -116,7 +116,7 @@ class _Messenger(threading.Thread):
 class _Lent:
     """One errand of a spare thread; asked like a thread that has nothing else to do."""
 
-    def __init__(self, errand: Callable[[], None]) -> None:
+    def __init__(self, errand: Callable[[], object]) -> None:
         self._errand = errand
         self._done = threading.Event()
 
@@ -140,7 +140,7 @@ class _Spare:
         self._given: queue.SimpleQueue[_Lent] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="watchdog-hook-spare", daemon=True).start()
 
-    def take(self, errand: Callable[[], None]) -> _Lent:
+    def take(self, errand: Callable[[], object]) -> _Lent:
         self.lent = lent = _Lent(errand)
         self._given.put(lent)
         return lent
@@ -171,7 +171,7 @@ def _idle_spare() -> _Spare | None:
     return None
 
 
-def _quietly(errand: Callable[[], None]) -> None:
+def _quietly(errand: Callable[[], object]) -> None:
     # A traceback of ours on the host's standard error helps nobody.
     with contextlib.suppress(Exception):
         errand()
