@@ -10,6 +10,10 @@ from watchdog_hook.core.model import StuckCallTimeout
 T = TypeVar("T")
 
 
+class Unavailable(Exception):  # noqa: N818 - it says what cannot be
+    """What a part needs is not to be had here. Says what that is, and what is off without it."""
+
+
 class FailOpen:
     """
     Runs parts of ours. The first failure of a part is said once, with its traceback; then it is off.
@@ -30,20 +34,26 @@ class FailOpen:
             return part(*args, **kwargs)
         except StuckCallTimeout:
             raise
+        except Unavailable as why:
+            self._put_off(name, str(why))
+            return None
         except Exception:  # noqa: BLE001 - whatever is wrong in us must not reach the host
             self.broke(name)
             return None
 
     def broke(self, name: str) -> None:
         """Put a part off because of the exception being handled, and say so."""
-        self.off.add(name)
         import traceback
 
+        lines = (f"\n {line}" for line in traceback.format_exc().splitlines())
+        self._put_off(name, "off until the next start", "".join(lines))
+
+    def _put_off(self, name: str, outcome: str, trace: str = "") -> None:
+        self.off.add(name)
         try:
             self._say(
-                f'watchdog_hook: event=part_off part="{name}" outcome="off until the next start;'
-                ' Airflow is not affected"\n'
-                + "".join(f" {line}\n" for line in traceback.format_exc().splitlines()).rstrip("\n")
+                f'watchdog_hook: event=part_off part="{name}" outcome="{outcome};'
+                f' Airflow is not affected"{trace}'
             )
         except Exception:  # noqa: BLE001, S110 - nothing is left to say it with
             pass

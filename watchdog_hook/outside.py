@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from watchdog_hook.core.text import SENTENCE, clean
+from watchdog_hook.failopen import Unavailable
 from watchdog_hook.sentinel import pulse as places
 from watchdog_hook.sentinel.pulse import Pulse
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from watchdog_hook.core.model import Incident
 
 LOOKS = 4  # that have to be missing before the silence of the watchdog's thread means anything
+ALONE = (
+    "there is no sentinel and no backstop, and from outside (`watchdog-hook live`, `dump`) this loop looks as if"
+    " nobody watched it"
+)
 
 
 class Outside:
@@ -29,9 +34,13 @@ class Outside:
         """
         Let other processes see it from now on. `loop`: id of the loop's thread, as the kernel has it.
 
-        Raises OSError where the kernel has no memory of that kind.
+        Raises Unavailable where there is no memory of that kind.
         """
-        pulse, config = Pulse.shared(), self._config
+        try:
+            pulse = Pulse.shared()
+        except (AttributeError, OSError) as error:  # Python was built without it, or it is refused
+            raise Unavailable(f"no memory can be shared ({error}): {ALONE}") from error
+        config = self._config
         pulse.numbers[:] = self.pulse.numbers
         # Should the watchdog never come to look.
         pulse.numbers[places.BEAT_AT] = pulse.numbers[places.TICK_AT] = now

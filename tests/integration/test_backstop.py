@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -12,6 +13,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
+from tests.victims import seccomp
 
 pytestmark = pytest.mark.linux
 
@@ -434,6 +437,28 @@ UNBURIED = """
         if child := os.fork():
             os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         """
+
+
+def test_where_no_memory_can_be_shared_one_line_says_what_is_off_without_it(tmp_path):
+    if platform.machine() not in seccomp.MEMFD_CREATE:
+        pytest.skip(f"the number of memfd_create on {platform.machine()} is not known here")
+    said, errors = run(
+        tmp_path,
+        """
+        import platform
+        from tests.victims import seccomp
+        seccomp.refuse(seccomp.MEMFD_CREATE[platform.machine()])
+        with dog(sentinel=True) as one:
+            looks(one)
+            say(off=sorted(one.fail.off), backstop=one.deputies.backstop is not None)
+        """,
+    )
+
+    assert said == {"off": ["pulse"], "backstop": False}
+    (line,) = errors.splitlines()
+    assert 'event=part_off part="pulse"' in line
+    assert "Operation not permitted" in line
+    assert "no sentinel and no backstop" in line
 
 
 @pytest.mark.parametrize("first_process", ["", UNBURIED])

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.victims import seccomp
 from watchdog_hook import Config, Watchdog
 from watchdog_hook.actions import directory, record, voice
 from watchdog_hook.actions.meter import Meter
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 WALL = 1_795_391_631.0
 NAMES = ["dump.txt", "faulthandler.txt", "incident.json"]
-MEMFD_CREATE = {"x86_64": 319, "aarch64": 279}  # its number by architecture
 
 
 def refuse(*_: object) -> int:
@@ -520,14 +520,13 @@ class TestRecorder:
 
     @pytest.mark.linux
     def test_without_memfd_create_faulthandlers_text_is_written_all_the_same(self, tmp_path):
-        if platform.machine() not in MEMFD_CREATE:
+        if platform.machine() not in seccomp.MEMFD_CREATE:
             pytest.skip(f"the number of memfd_create on {platform.machine()} is not known here")
         out = _python(
             """
             import os, sys
-            from tests.integration.test_record import MEMFD_CREATE, WALL, Recorder, incident, platform
-            from tests.victims import seccomp
-            seccomp.refuse(MEMFD_CREATE[platform.machine()])
+            from tests.integration.test_record import WALL, Recorder, incident, platform, seccomp
+            seccomp.refuse(seccomp.MEMFD_CREATE[platform.machine()])
             try:
                 os.memfd_create("none")
             except PermissionError:

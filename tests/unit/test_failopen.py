@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from watchdog_hook.core.model import StuckCallTimeout
-from watchdog_hook.failopen import FailOpen
+from watchdog_hook.failopen import FailOpen, Unavailable
 
 
 def broken(*_: object) -> None:
@@ -43,6 +43,19 @@ def test_the_first_failure_is_said_with_its_traceback_and_the_part_is_off(fail, 
     assert text.startswith("watchdog_hook: event=part_off part=")
     assert "ValueError: our mistake" in text
     assert all(line.startswith(" ") for line in text.splitlines()[1:])
+
+
+def test_what_is_not_to_be_had_is_said_in_a_sentence_and_the_part_is_off(fail, said):
+    def part() -> None:
+        raise Unavailable("no memory: there is no sentinel")
+
+    for _ in range(2):
+        assert fail.run("pulse", part) is None
+
+    assert said == [
+        'watchdog_hook: event=part_off part="pulse" outcome="no memory: there is no sentinel;'
+        ' Airflow is not affected"'
+    ]
 
 
 def test_the_other_parts_go_on(fail):

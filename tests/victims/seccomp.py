@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 
+MEMFD_CREATE = {"x86_64": 319, "aarch64": 279}  # its number by architecture
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _FILTER = 22, 38, 2
 # Classic BPF: load the number, compare, return (linux/seccomp.h, linux/filter.h).
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
