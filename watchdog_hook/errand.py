@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-STEP = 0.05  # seconds of a wait, after which the waiting thread wants the interpreter again
+# Seconds of a wait, after which the waiting thread wants the interpreter again. Seldom enough not to look as if it
+# asked in vain (sentinel/case.py, ASKING), soon enough for a silence of seconds.
+STEP = 0.2
 SPARES = 4  # threads for what one dump sends at a time: evidence, files, log, a question
 
 

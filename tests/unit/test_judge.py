@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from watchdog_hook import errand
 from watchdog_hook.sentinel.judge import Verdict, judge
 from watchdog_hook.sentinel.proc import Reading, Thread
 
@@ -125,6 +126,14 @@ HUNGRY = ("R", 0.001, 1)
 )
 def test_each_cause_has_its_readings(cause, given):
     assert verdict(**given).id == cause
+
+
+def test_who_waits_for_an_errand_is_far_from_asking_for_the_interpreter():
+    """Three times as often, as where each wake-up takes two turns more for want of the interpreter."""
+    often = 3 / errand.STEP
+
+    assert verdict(watchdog=("S", 0.001, round(often))).id == "unknown"
+    assert verdict(watchdog=("S", 0.005, 64)).id == "gil_held"  # the least on a crowded machine
 
 
 def test_only_what_cannot_end_by_itself_may_be_ended():
