@@ -22,7 +22,7 @@ from tests.integration import swap
 from tests.integration.silence import Silent, lives, patiently, silent
 from watchdog_hook.actions.record import Recorder, host_in_ids
 from watchdog_hook.cli import store
-from watchdog_hook.sentinel import pulse, start
+from watchdog_hook.sentinel import proc, pulse, start
 from watchdog_hook.sentinel import report as reports
 from watchdog_hook.sentinel.judge import Verdict
 from watchdog_hook.sentinel.life import Life
@@ -463,19 +463,64 @@ def group(controller: str) -> Iterator[Path]:
         patiently(lambda: _removed(folder), "the cgroup's end")
 
 
+@contextlib.contextmanager
+def inside(folder: Path, depth: int) -> Iterator[Path]:
+    """Make cgroups, each in the one before."""
+    if not depth:
+        yield folder
+        return
+    child = folder / "child"
+    child.mkdir()
+    try:
+        with inside(child, depth - 1) as innermost:
+            yield innermost
+    finally:
+        patiently(lambda: _removed(child), "the cgroup's end")
+
+
+@pytest.mark.parametrize(
+    ("membership", "own"),
+    [
+        ("0::/kube.slice/pod/container\n", ""),
+        ("3:cpu,cpuacct:/kube.slice/pod/container\n0::/\n", "cpu"),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_the_limits_above_a_process_are_read_too(tmp_path, monkeypatch, membership, own):
+    for name, text in {
+        "kube.slice": "usage_usec 7\nnr_periods 0\nnr_throttled 0\n",
+        "kube.slice/pod": "nr_periods 50\nnr_throttled 40\nthrottled_usec 9\n",
+        "kube.slice/pod/container": "usage_usec 7\n",
+    }.items():
+        (tmp_path / own / name).mkdir(parents=True)
+        (tmp_path / own / name / "cpu.stat").write_text(text)
+    read = proc._text
+    monkeypatch.setattr(proc, "CGROUPS", str(tmp_path))
+    monkeypatch.setattr(
+        proc, "_text", lambda path: membership if path.endswith("/cgroup") else read(path)
+    )
+
+    assert list(proc.read(os.getpid(), ()).stops) == [(50, 40), (0, 0)]
+
+
 def _removed(folder: Path) -> bool:
     with contextlib.suppress(OSError):
         folder.rmdir()
     return not folder.exists()
 
 
-def test_a_process_over_its_cpu_limit_is_told_as_starved_by_that(tmp_path):
-    with group("cpu") as folder, silent(tmp_path, "crowded") as victim:
+@pytest.mark.parametrize("depth", [0, 1, 2], ids=["its own", "its parent's", "above that"])
+def test_a_process_over_its_cpu_limit_is_told_as_starved_by_that(tmp_path, depth):
+    with (
+        group("cpu") as folder,
+        inside(folder, depth) as own,
+        silent(tmp_path, "crowded") as victim,
+    ):
         victim.tell()
         assert victim.line() == "crowded\n"
         (folder / "cpu.cfs_period_us").write_text("300000")
         (folder / "cpu.cfs_quota_us").write_text("1000")
-        (folder / "cgroup.procs").write_text(str(victim.pid))
+        (own / "cgroup.procs").write_text(str(victim.pid))
         log = report(victim, "starved", "gil_contended")
         (folder / "cpu.cfs_quota_us").write_text("-1")
 

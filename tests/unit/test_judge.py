@@ -35,6 +35,7 @@ def verdict(
         threads[WATCHDOG] = watchdog
     growing = {name: process.pop(name) for name in ("faults", "memory_wait") if name in process}
     stops = process.pop("stops", (0, 0))
+    above = process.pop("above", (0, 0))
     readings = []
     for number in range(READINGS):
         at = number / (READINGS - 1)
@@ -49,8 +50,8 @@ def verdict(
             for tid, (state, share, rate, *faults) in threads.items()
         }
         rest = {name: 3 + each * at for name, each in growing.items()}
-        rest["stops"] = tuple(round(40 + each * at) for each in stops)
-        readings.append(Reading(1000 + at, seen, **process, **rest))
+        limits = [tuple(round(40 + each * at) for each in limit) for limit in (stops, above)]
+        readings.append(Reading(1000 + at, seen, stops=limits, **process, **rest))
     return judge(readings, WATCHDOG, LOOP, beating=beating)
 
 
@@ -191,4 +192,6 @@ def test_the_sentence_names_who_and_where():
     limited = verdict(watchdog=HUNGRY, stops=(10, 9)).sentence
     assert "CPU limit stopped it in 90 % of the limit's periods" in limited
     assert "others have" in verdict(watchdog=HUNGRY, stops=(10, 2)).sentence
+    pods = verdict(watchdog=HUNGRY, stops=(10, 0), above=(10, 9)).sentence
+    assert "CPU limit stopped it in 90 % of the limit's periods" in pods
     assert "Process 7" in verdict(watchdog=TRACED, tracer=7).sentence

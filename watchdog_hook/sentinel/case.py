@@ -41,10 +41,9 @@ class Case:
         self._all = [reading.threads or {} for reading in readings]
         self._seconds = max(last.at - first.at, 1e-3)
         self.faults = (last.faults - first.faults) / self._seconds
-        periods, stopped = (
-            now - before for before, now in zip(first.stops, last.stops, strict=True)
-        )
-        self._stopped = stopped / max(periods, 1)
+        limits = zip(first.stops, last.stops, strict=False)  # it may have changed its cgroup
+        shares = [(now[1] - before[1]) / max(now[0] - before[0], 1) for before, now in limits]
+        self._stopped = max(shares, default=0.0)
         self._memory = self._share(first.memory_wait, last.memory_wait)
         self._swapped = last.swapped
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import time
 
+TYPE_CHECKING = False  # as typing has it, which takes memory to import
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
 CGROUPS = "/sys/fs/cgroup"
 _MAJFLT = 9  # of what `stat` returns; for a thread its own (fs/proc/array.c, do_task_stat)
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -51,7 +55,7 @@ class Reading:
         *,
         tracer: int = 0,
         frozen: bool | None = None,
-        stops: tuple[int, int] = (0, 0),
+        stops: Sequence[tuple[int, int]] = (),
         faults: int = 0,
         swapped: int = 0,
         memory_wait: float | None = None,
@@ -60,9 +64,8 @@ class Reading:
         self.threads = threads
         self.tracer = tracer
         self.frozen = frozen
-        self.stops = (
-            stops  # periods of its cgroup's CPU limit so far, and those in which that stopped it
-        )
+        # Of the CPU limits of its cgroup and those above: periods so far, and in how many the limit stopped it.
+        self.stops = stops
         self.faults = faults  # pages that had to be brought from swap or a disk
         self.swapped = swapped  # kB of it that are in swap
         self.memory_wait = memory_wait  # seconds in all in which somebody waited for memory
@@ -165,12 +168,15 @@ def _frozen(groups: dict[str, str]) -> bool | None:
     return "frozen 1" in told.splitlines() if told else None
 
 
-def _stops(groups: dict[str, str]) -> tuple[int, int]:
+def _stops(groups: dict[str, str]) -> list[tuple[int, int]]:
     # Not the seconds beside them: these are added up when it may run again, which may be many periods later
     # (kernel/sched/fair.c, unthrottle_cfs_rq and do_sched_cfs_period_timer).
-    lines = map(str.split, _of_group(groups, "cpu", "cpu.stat").splitlines())
-    told = {words[0]: int(words[1]) for words in lines if words[0].startswith("nr_")}
-    return told.get("nr_periods", 0), told.get("nr_throttled", 0)
+    found = []
+    for folder in _folders(groups, "cpu"):
+        told = pairs(f"{folder}/cpu.stat")
+        if "nr_periods" in told:
+            found.append((int(told["nr_periods"]), int(told.get("nr_throttled", "0"))))
+    return found
 
 
 def _memory_wait(groups: dict[str, str]) -> float | None:
@@ -182,20 +188,25 @@ def _memory_wait(groups: dict[str, str]) -> float | None:
 
 
 def _of_group(groups: dict[str, str], controller: str, name: str) -> str:
-    """Return a file of a process's cgroup, in version 1 or 2. In a container its own group may be the root."""
-    for parts in (
+    """Return a file of a process's cgroup, or else of the nearest above it that has such a file."""
+    texts = (_text(f"{folder}/{name}") for folder in _folders(groups, controller))
+    return next(filter(None, texts), "")
+
+
+def _folders(groups: dict[str, str], controller: str) -> Iterator[str]:
+    """
+    Yield where a process's cgroup may be, in version 1 or 2, and then those above it.
+
+    In a container its own may be the root, and none above is to be seen.
+    """
+    for base, path in (
         (f"{CGROUPS}/{controller}", groups.get(controller)),
         (f"{CGROUPS}/unified", groups.get("")),
         (CGROUPS, groups.get("")),
     ):
-        base, path = parts
-        if path is None:
-            continue
-        for folder in dict.fromkeys((base + path.rstrip("/"), base)):
-            text = _text(f"{folder}/{name}")
-            if text:
-                return text
-    return ""
+        if path is not None:
+            names = [base, *filter(None, path.split("/"))]
+            yield from ("/".join(names[:depth]) for depth in range(len(names), 0, -1))
 
 
 def _text(path: str) -> str:
