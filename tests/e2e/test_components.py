@@ -314,7 +314,7 @@ def test_a_runner_that_gets_no_answer_from_its_supervisor_says_where_it_waits(st
 
     assert incident["pid"] != process.pid
     assert incident["verdict"]["id"] == "event-loop-waits"
-    assert "called by TriggerCommsDecoder." in incident["verdict"]["sentence"]
+    assert "TriggerCommsDecoder." in incident["verdict"]["sentence"]
     assert process.events("paused")
     assert not process.events("interrupt", "part_off")
 
