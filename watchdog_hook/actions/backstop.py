@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from watchdog_hook.actions.interrupt import installed_action
-from watchdog_hook.descriptor import Own
+from watchdog_hook.descriptor import Own, duplicate, memory, without_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,8 +87,9 @@ class Backstop:
         """Put the timer off once more, if it is wanted. Costs some 30 microseconds."""
         if not self._fds:
             return
-        memory = self._fds[0]
-        if not memory.is_ours():  # the host has closed it, and may have given its number to a file
+        if not self._fds[
+            0
+        ].is_ours():  # the host has closed it, and may have given its number to a file
             self.disarm()
             return
         # A fork takes the timer's thread away and leaves its lock taken: a child that ends as Python does would
@@ -132,7 +133,8 @@ class Backstop:
             self._originals["dump_traceback_later"](left, repeat=False, file=self._target)
 
     def _keep(self, fd: int) -> int:
-        self._fds.append(Own(fd))
+        # The first is the memory, which witnesses for the duplicates of standard error.
+        self._fds.append(Own(fd, self._fds[0] if self._fds else None))
         return fd
 
     def _cancel(self) -> None:
@@ -159,7 +161,7 @@ class Backstop:
             faulthandler.disable()
         fds, self._fds, self.file = self._fds, [], -1
         self._target = -1
-        for fd in fds:
+        for fd in reversed(fds):  # the witness last
             fd.close()
 
     def _register(self, *, all_threads: bool) -> int:
@@ -172,7 +174,7 @@ class Backstop:
     def _take_fatal_signals(self) -> None:
         if not faulthandler.is_enabled():
             with contextlib.suppress(OSError):  # standard error is closed
-                faulthandler.enable(file=self._keep(_duplicate(2)), all_threads=True)
+                faulthandler.enable(file=self._keep(duplicate(2)), all_threads=True)
                 self._fatal = True
 
     def _look_out(self) -> None:
@@ -210,16 +212,10 @@ def is_taken() -> bool:
 
 
 def _memory() -> int:
-    low = os.memfd_create("watchdog_hook.backstop", os.MFD_CLOEXEC)
-    fd = _duplicate(low)  # one of the standard three may be free
-    os.close(low)
+    fd = memory("watchdog_hook.backstop")
     # Everybody writes at its end, whatever was read or cut off.
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
     return fd
-
-
-def _duplicate(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def _without_waiting(fd: int) -> int:
@@ -227,10 +223,9 @@ def _without_waiting(fd: int) -> int:
     try:
         kind = os.fstat(fd).st_mode
         if stat.S_ISREG(kind):
-            return _duplicate(fd)
+            return duplicate(fd)
         if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
-            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            return os.open(f"/proc/self/fd/{fd}", flags)
+            return without_waiting(fd)
     except OSError:
         pass
     return -1

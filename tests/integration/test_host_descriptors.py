@@ -1,0 +1,105 @@
+"""Hosts that close, replace or have used up their descriptors: theirs stay whole, and what ours lose is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_backstop import ROOT, SETUP, run
+
+pytestmark = pytest.mark.linux
+
+
+def run_in(shell: str, folder: Path, program: str, stderr: int) -> dict:
+    """Return what a program says at its end whose descriptors that piece of shell has put in order."""
+    command = ["sh", "-c", f'exec "$@" {shell}', "sh", sys.executable, "-c"]
+    done = subprocess.run(
+        [*command, SETUP + textwrap.dedent(program), str(folder)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        check=True,
+        timeout=50,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe", "socket"])
+def test_a_standard_input_that_is_put_in_order_later_takes_no_voice_away(tmp_path, kind):
+    if kind == "file":
+        ours = os.open(tmp_path / "err", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        theirs = os.dup(ours)
+    elif kind == "pipe":
+        ours, theirs = os.pipe()
+    else:
+        ours, theirs = (end.detach() for end in socket.socketpair())
+    program = """
+        with dog() as one:
+            looks(one)
+            taken = os.path.exists("/proc/self/fd/0")
+            null = os.open("/dev/null", os.O_RDWR)
+            if null:
+                os.dup2(null, 0)
+            one._actions.urgent("heard")
+        say(taken=taken)
+    """
+    said = run_in("<&-", tmp_path, program, theirs)
+    os.close(theirs)
+    if kind == "file":
+        os.lseek(ours, 0, os.SEEK_SET)
+    text = os.read(ours, 65536).decode()
+    os.close(ours)
+
+    assert said == {"taken": False}
+    assert "heard" in text
+
+
+def test_a_program_with_no_number_left_gets_its_standard_three_back_as_they_were(tmp_path):
+    program = """
+        import resource
+        highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+        kept = []
+        while (fd := os.open("/dev/null", os.O_RDONLY)) <= highest + 2:
+            kept.append(fd)
+        os.close(fd)
+        os.close(0)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, highest + 2))
+        why = ""
+        try:
+            pulse.Pulse.shared()
+        except OSError as error:
+            why = error.strerror
+        say(why=why, open=os.path.exists("/proc/self/fd/0"))
+    """
+    said, _ = run(tmp_path, program)
+
+    assert said == {"why": "Too many open files", "open": False}
+
+
+@pytest.mark.parametrize("looked", ["", "looks(one)"])
+@pytest.mark.parametrize("kind", ["file", "null"])
+def test_a_log_that_the_host_opens_anew_is_not_taken_for_our_way_to_it(tmp_path, kind, looked):
+    # What stderr leads to is the same file: only the descriptors are others.
+    path = "/dev/null" if kind == "null" else str(tmp_path / "log")
+    theirs = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    program = f"""
+        one = dog()
+        one.start()
+        looks(one)
+        os.closerange(3, 256)
+        log = [os.open("{path}", os.O_WRONLY | os.O_APPEND) for _ in range(12)]
+        {looked}
+        one.stop()
+        say(lost=[fd for fd in log if not os.path.exists(f"/proc/self/fd/{{fd}}")])
+    """
+    said = run_in("", tmp_path, program, theirs)
+    os.close(theirs)
+
+    assert said == {"lost": []}
