@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SENTINEL_LOOKS = 20  # looks from one question whether the sentinel lives to the next
 SENTINEL_PATIENCE = 20.0  # seconds for it to say who it is
 ALONE = "the backstop speaks for itself"
+CLOSED = "the host has closed its descriptor"
+UNSEEN = "from outside (`watchdog-hook live`, `dump`) this loop looks as if nobody watched it"
 
 
 class Deputies:
@@ -43,11 +45,16 @@ class Deputies:
             self._dog.note("part_off", part="backstop", outcome=limits)
 
     def look(self, now: float) -> None:
-        """Put the backstop off until the next look, and say what became of the sentinel, and what it found."""
-        lost = self._arm(now)
+        """Put the backstop off until the next look, and say what was lost, and what the sentinel found."""
+        if self.backstop is not None and not self._arm(self.backstop):
+            self._say_lost("backstop", f"{CLOSED}: no stacks while the interpreter is held")
+        lost = self._watch_sentinel(now)
         if lost is not None:
-            outcome = f"{lost}; {self.limits() or ALONE}"
-            self._dog.say("ERROR", "part_off", part="sentinel", outcome=outcome)
+            self._say_lost("sentinel", f"{lost}; {self.limits() or ALONE}")
+        holder = self._outside.pulse.words[places.SENTINEL]
+        awaited = self._expected is not None and not holder
+        if not awaited and self._outside.is_lost(holder):
+            self._say_lost("pulse", f"{CLOSED}: {UNSEEN}")
         note = self._note()
         if note is not None:
             self._dog.say(
@@ -88,7 +95,7 @@ class Deputies:
         backstop = self.backstop
         if backstop is None:
             return None
-        if self._expected is None:
+        if self._expected is None or backstop.file < 0:
             return backstop.off
         return None if all(backstop.signals) else "no real-time signal is free"
 
@@ -119,12 +126,20 @@ class Deputies:
             raise
         self._expected = now
 
-    def _arm(self, now: float) -> str | None:
-        """Put the backstop off. Return what became of the sentinel, once, if it is gone."""
-        if self.backstop is None:
-            return None
-        self.backstop.arm()
-        if self._expected is None:
+    def _arm(self, backstop: Backstop) -> bool:
+        """Put the backstop off; return False, once, where the host has closed what it writes to."""
+        if not backstop.is_lost():
+            backstop.arm()
+            return True
+        # First: a signal that is not caught any more would end the process.
+        words = self._outside.pulse.words
+        words[places.SIGNAL] = words[places.SIGNAL_ALL] = words[places.BACKSTOP] = 0
+        backstop.disarm(CLOSED)
+        return False
+
+    def _watch_sentinel(self, now: float) -> str | None:
+        """Return what became of the sentinel, once, if it is gone."""
+        if self.backstop is None or self._expected is None:
             return None
         pid = self._outside.pulse.words[places.SENTINEL]
         if pid and not self._sentinel:
@@ -138,6 +153,9 @@ class Deputies:
         self._expected = None
         self.backstop.speak_up()
         return "the sentinel has ended" if pid else "the sentinel did not come"
+
+    def _say_lost(self, part: str, outcome: str) -> None:
+        self._dog.say("ERROR", "part_off", part=part, outcome=outcome)
 
     def _note(self) -> dict[str, str] | None:
         """Return the sentinel's note of a silence that is over, once: since, cause, incident, sentence, lasted."""

@@ -30,6 +30,10 @@ class Own:
             return False
         return self._file is not None and _file(self.fd) == self._file
 
+    def is_same_file(self, other: Own) -> bool:
+        """Tell whether both were opened of the same file."""
+        return self._file is not None and self._file == other._file
+
     def close(self) -> None:
         """Give it back, if it is still ours. Never raises."""
         if self.is_ours():

@@ -47,6 +47,18 @@ class Outside:
         lines = (f"{key}={clean(value)}" for key, value in named.items() if value)
         self.pulse.write(places.WHOSE, "\n".join(lines))
 
+    def is_lost(self, holder: int) -> bool:
+        """
+        Tell, once, that the host has closed the pulse for good. `holder`: a process that has it as well; 0 for none.
+
+        Through that one it is opened again.
+        """
+        pulse = self.pulse
+        if not pulse.is_lost() or (holder and pulse.take_again(holder)):
+            return False
+        pulse.close()
+        return True
+
     def hide(self) -> None:
         """Say that nobody is watched any more."""
         self.pulse.words[places.MARK] = 0

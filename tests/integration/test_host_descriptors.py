@@ -103,3 +103,41 @@ def test_a_log_that_the_host_opens_anew_is_not_taken_for_our_way_to_it(tmp_path,
     os.close(theirs)
 
     assert said == {"lost": []}
+
+
+def test_what_is_lost_with_its_descriptor_is_said_once(tmp_path):
+    said, log = run(
+        tmp_path,
+        """
+        with dog() as one:
+            looks(one)
+            os.closerange(3, 256)
+            looks(one, 5)
+            limits = one.deputies.limits()
+        say(limits=limits, off=[*one.fail.off])
+        """,
+    )
+
+    assert said == {"limits": "the host has closed its descriptor", "off": []}
+    assert [log.count(f"part={part}") for part in ("backstop", "pulse", "sentinel")] == [1, 1, 0]
+
+
+def test_a_sentinel_that_is_missed_once_nothing_is_open_has_nobody_speak(tmp_path):
+    said, log = run(
+        tmp_path,
+        """
+        with dog(poll_interval=0.01, sentinel=True) as one:
+            while not one.deputies._sentinel:
+                looks(one)
+            os.closerange(3, 256)
+            looks(one)
+            os.kill(one.deputies._sentinel, signal.SIGKILL)
+            while one.deputies._expected is not None:
+                looks(one)
+            looks(one)
+        say(off=[*one.fail.off])
+        """,
+    )
+
+    assert said == {"off": []}
+    assert "the sentinel has ended; the host has closed its descriptor" in log

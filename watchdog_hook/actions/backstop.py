@@ -75,6 +75,8 @@ class Backstop:
 
     def speak_up(self) -> None:
         """Have the timer write to standard error from the next `arm` on: nobody outside does it for us."""
+        if not self._fds:  # disarmed
+            return
         fd = _without_waiting(2)
         if fd >= 0:
             self._target = self._keep(fd)
@@ -83,14 +85,13 @@ class Backstop:
                 "standard error is closed, or one on which a writer may have to wait (a socket)"
             )
 
+    def is_lost(self) -> bool:
+        """Tell whether the host has closed what we write to. Its number may be a file's of the host by now."""
+        return bool(self._fds) and not self._fds[0].is_ours()
+
     def arm(self) -> None:
-        """Put the timer off once more, if it is wanted. Costs some 30 microseconds."""
+        """Put the timer off once more, if it is wanted. Costs some 30 microseconds. Not where it is lost."""
         if not self._fds:
-            return
-        if not self._fds[
-            0
-        ].is_ours():  # the host has closed it, and may have given its number to a file
-            self.disarm()
             return
         # A fork takes the timer's thread away and leaves its lock taken: a child that ends as Python does would
         # wait for that at its very end, for ever. So the timer is never armed while a fork may be under way.
@@ -116,11 +117,11 @@ class Backstop:
             with self._turn:
                 self._start()
 
-    def disarm(self) -> None:
-        """Give everything back that is still ours."""
+    def disarm(self, why: str = "disarmed") -> None:
+        """Give everything back that is still ours. `why` is what `off` says from then on."""
         with self._turn:
             self._cancel()
-            self._give_back()
+            self._give_back(why)
 
     def forget(self) -> None:
         """In a forked child: the same, without a lock. The timer was stopped before the fork."""
@@ -141,11 +142,11 @@ class Backstop:
         if self.off is None and self._target >= 0:
             self._originals["cancel_dump_traceback_later"]()
 
-    def _give_back(self) -> None:
+    def _give_back(self, why: str = "disarmed") -> None:
         global _owner
         if _owner is self:
             _owner = None
-        self.off = "disarmed"
+        self.off = why
         # Once only: whoever registers with faulthandler after us has the same action.
         actions, self._actions = self._actions, {}
         for number, action in actions.items():
