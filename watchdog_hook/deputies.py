@@ -39,7 +39,9 @@ class Deputies:
         try:
             self._take(self._dog.now)
         except start.CannotStart as error:
-            self._dog.note("part_off", part="sentinel", outcome=f"{error}; {ALONE}")
+            self._dog.note(
+                "part_off", part="sentinel", outcome=f"{error}; {self.limits() or ALONE}"
+            )
         limits = self.limits()
         if limits is not None:
             self._dog.note("part_off", part="backstop", outcome=limits)
@@ -168,16 +170,23 @@ class Deputies:
         return note
 
     def _alive(self) -> bool:
-        """Tell whether the sentinel lives; where it was given to us as a child, bury it."""
+        """Tell whether the sentinel lives, or may live; where it was given to us as a child, bury it."""
+        pid = self._sentinel
+        since = places.started(pid) if pid else None
         # A later one of its number may be a child of the host's, whose end the host wants to know.
-        if not self._sentinel or places.started(self._sentinel) != self._since:
+        if not pid or (since is not None and since != self._since):
             return False
-        with contextlib.suppress(OSError):  # it is nobody's child, or init's: so it should be
-            if os.waitpid(self._sentinel, os.WNOHANG)[0]:
-                self._sentinel = 0
-                return False
-        with contextlib.suppress(OSError):
-            os.kill(self._sentinel, 0)
-            # A zombie takes signals too, and stays one in a container whose first process buries nobody.
-            return proc.stat(f"/proc/{self._sentinel}/stat")[:1] not in (["Z"], ["X"])
-        return False
+        if since is not None:
+            with contextlib.suppress(OSError):  # it is nobody's child, or init's: so it should be
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    self._sentinel = 0
+                    return False
+        try:
+            os.kill(pid, 0)
+        except PermissionError:  # the host has become another user
+            pass
+        except OSError:
+            return False
+        # A zombie takes signals too, and stays one in a container whose first process buries nobody. Nothing is
+        # told of any process where the host has left its root.
+        return proc.stat(f"/proc/{pid}/stat")[:1] not in (["Z"], ["X"])

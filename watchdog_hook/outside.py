@@ -49,9 +49,9 @@ class Outside:
 
     def is_lost(self, holder: int) -> bool:
         """
-        Tell, once, that the host has closed the pulse for good. `holder`: a process that has it as well; 0 for none.
+        Tell, once, that the host has closed the pulse for good.
 
-        Through that one it is opened again.
+        `holder`: a process that has it as well, through which it is opened again; 0 for none.
         """
         pulse = self.pulse
         if not pulse.is_lost() or (holder and pulse.take_again(holder)):

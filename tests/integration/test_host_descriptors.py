@@ -141,3 +141,67 @@ def test_a_sentinel_that_is_missed_once_nothing_is_open_has_nobody_speak(tmp_pat
 
     assert said == {"off": []}
     assert "the sentinel has ended; the host has closed its descriptor" in log
+
+
+BECOMING = {
+    "user": "os.setgid(65534); os.setuid(65534)",
+    "root": "os.mkdir(sys.argv[1] + '/root'); os.chroot(sys.argv[1] + '/root')",
+}
+
+
+@pytest.mark.parametrize("what", BECOMING)
+def test_a_sentinel_that_may_not_be_asked_any_more_is_not_said_to_have_ended(tmp_path, what):
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user, or leave its root")
+    said, log = run(
+        tmp_path,
+        f"""
+        with dog(poll_interval=0.01, sentinel=True) as one:
+            while not one.deputies._sentinel:
+                looks(one)
+            {BECOMING[what]}
+            looks(one, 60)
+            expected = one.deputies._expected is not None
+            armed = one.deputies.backstop._target
+        say(expected=expected, armed=armed)
+        """,
+    )
+
+    assert said == {"expected": True, "armed": -1}
+    assert "event=part_off" not in log
+
+
+def test_a_timer_that_may_not_open_standard_error_says_that(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    said, _ = run(
+        tmp_path,
+        """
+        one = dog()
+        os.setgid(65534)
+        os.setuid(65534)
+        with one:
+            looks(one)
+            limits = one.deputies.limits()
+        say(limits=limits)
+        """,
+    )
+
+    assert said["limits"].endswith(": Permission denied")
+
+
+def test_without_a_sentinel_and_a_timer_it_is_not_said_that_one_speaks(tmp_path):
+    program = """
+        sys.executable = ""
+        with dog(sentinel=True) as one:
+            looks(one)
+        say()
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        run_in("", tmp_path, program, theirs.fileno())
+        log = ours.recv(65536).decode()
+
+    assert log.count("part=sentinel") == log.count("part=backstop") == 1
+    assert log.count("its writer may have to wait (a socket)") == 2
+    assert "speaks for itself" not in log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import faulthandler
 import fcntl
 import os
@@ -77,13 +78,10 @@ class Backstop:
         """Have the timer write to standard error from the next `arm` on: nobody outside does it for us."""
         if not self._fds:  # disarmed
             return
-        fd = _without_waiting(2)
-        if fd >= 0:
-            self._target = self._keep(fd)
-        else:
-            self.off = (
-                "standard error is closed, or one on which a writer may have to wait (a socket)"
-            )
+        try:
+            self._target = self._keep(_without_waiting(2))
+        except OSError as error:
+            self.off = f"standard error cannot be had so that no write waits: {error.strerror}"
 
     def is_lost(self) -> bool:
         """Tell whether the host has closed what we write to. Its number may be a file's of the host by now."""
@@ -220,16 +218,13 @@ def _memory() -> int:
 
 
 def _without_waiting(fd: int) -> int:
-    """Return a descriptor of the same file to which a write does not wait; -1 where there can be none."""
-    try:
-        kind = os.fstat(fd).st_mode
-        if stat.S_ISREG(kind):
-            return duplicate(fd)
-        if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
-            return without_waiting(fd)
-    except OSError:
-        pass
-    return -1
+    """Return a descriptor of the same file to which a write does not wait. Raises OSError, which says why not."""
+    kind = os.fstat(fd).st_mode
+    if stat.S_ISREG(kind):
+        return duplicate(fd)
+    if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
+        return without_waiting(fd)
+    raise OSError(errno.EOPNOTSUPP, "its writer may have to wait (a socket)")
 
 
 def free_signal() -> int:
