@@ -267,7 +267,7 @@ def _strangers() -> list[str]:
 def _status(who: str) -> dict[str, int]:
     """Return the signal masks of a process or thread; empty where they cannot be read."""
     try:
-        with open(f"/proc/{who}/status", encoding="ascii", errors="replace") as file:
+        with open(f"/proc/{who}/status", encoding="utf-8", errors="replace") as file:
             pairs = [line.split(":", 1) for line in file if line.startswith("Sig")]
         return {name: int(mask, 16) for name, mask in pairs if name != "SigQ"}
     except (OSError, ValueError):
