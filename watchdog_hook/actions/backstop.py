@@ -17,11 +17,11 @@ from watchdog_hook.actions.interrupt import installed_action
 from watchdog_hook.descriptor import Own, duplicate, memory, without_waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Real-time signals mean nothing to anybody by themselves, and the highest are taken last.
 CANDIDATES = range(signal.SIGRTMAX - 2, signal.SIGRTMAX - 12, -1)
-HOLD_PATIENCE = 0.1  # seconds a fork waits for an arming that is under way; that takes microseconds
+PATIENCE = 0.1  # seconds anybody waits for an arming that is under way; that takes microseconds
 MOST_TEXT = 1 << 20  # bytes kept of what was written before
 LEFTOVER = 0.05  # seconds in which a thread that has ended may still be listed
 LEAST = 0.05  # seconds: of the timer
@@ -47,7 +47,7 @@ class Backstop:
 
     def __init__(self, after: float) -> None:
         self._after = after
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self._held = False
         self._fds: list[Own] = []
         self._actions: dict[int, bytes] = {}  # what the kernel calls at our signals
@@ -93,38 +93,55 @@ class Backstop:
             return
         # A fork takes the timer's thread away and leaves its lock taken: a child that ends as Python does would
         # wait for that at its very end, for ever. So the timer is never armed while a fork may be under way.
-        with self._turn:
-            self._due = time.monotonic() + self._after
-            self._start()
+        with self._in_turn() as mine:
+            if mine:
+                self._due = time.monotonic() + self._after
+                self._start()
         if os.fstat(self.file).st_size > MOST_TEXT:
             os.ftruncate(self.file, 0)
 
     def hold(self) -> None:
         """Before a fork: stop the timer, until `go_on`."""
         self._held = True
-        if self._turn.acquire(timeout=HOLD_PATIENCE):
-            try:
+        with self._in_turn() as mine:
+            if mine:
                 self._cancel()
-            finally:
-                self._turn.release()
+                self._held = True  # once more: a handler that has forked meanwhile has let it go on
 
     def go_on(self) -> None:
         """After a fork: let the timer go on."""
         self._held = False
         if self._due:
-            with self._turn:
-                self._start()
+            with self._in_turn() as mine:
+                if mine:
+                    self._start()
 
     def disarm(self, why: str = "disarmed") -> None:
         """Give everything back that is still ours. `why` is what `off` says from then on."""
-        with self._turn:
+        with self._in_turn():
             self._cancel()
             self._give_back(why)
 
     def forget(self) -> None:
         """In a forked child: the same, without a lock. The timer was stopped before the fork."""
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self._give_back()
+
+    @contextlib.contextmanager
+    def _in_turn(self) -> Iterator[bool]:
+        """
+        Let one thread at a time at the timer; tell whether it may. Waits a moment at most.
+
+        A signal may fall into a thread's turn, and its handler fork, or stop the watchdog: so a thread may have
+        its turn within its turn, and nobody waits for a handler that does not return.
+        """
+        turn = self._turn
+        mine = turn.acquire(timeout=PATIENCE)
+        try:
+            yield mine
+        finally:
+            if mine:
+                turn.release()
 
     def _start(self) -> None:
         if self.off is None and self._target >= 0 and not self._held:
