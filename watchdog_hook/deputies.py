@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,10 @@ CLOSED = "the host has closed its descriptor"
 UNSEEN = "from outside (`watchdog-hook live`, `dump`) this loop looks as if nobody watched it"
 
 
+# Sentinels of watchdogs that are over: pid, and start as the kernel has it. A forked child is parent of none.
+_dismissed: list[tuple[int, int]] = []
+
+
 class Deputies:
     """The backstop and the sentinel of one watchdog; a forked child has neither."""
 
@@ -36,6 +39,7 @@ class Deputies:
 
     def summon(self) -> None:
         """Take the backstop and start the sentinel; what is not to be had is said once. By the loop's thread."""
+        _bury_dismissed()
         try:
             self._take(self._dog.now)
         except start.CannotStart as error:
@@ -70,10 +74,18 @@ class Deputies:
             )
 
     def dismiss(self) -> None:
-        """Give back what was taken of faulthandler. The sentinel ends by itself: nobody is watched any more."""
+        """
+        Give back what was taken of faulthandler. The sentinel ends by itself: nobody is watched any more.
+
+        Where it is our child, as that of process 1 of a container is, the next one that is summoned or dismissed
+        here finds it buried.
+        """
         if self.backstop is not None:
             self.backstop.disarm()
-        self._alive()
+        self._learn()
+        if self._sentinel and self._since is not None:
+            _dismissed.append((self._sentinel, self._since))
+        _bury_dismissed()
 
     def forget(self) -> None:
         """In a forked child: leave what is the parent's alone. Takes no lock."""
@@ -144,8 +156,7 @@ class Deputies:
         if self.backstop is None or self._expected is None:
             return None
         pid = self._outside.pulse.words[places.SENTINEL]
-        if pid and not self._sentinel:
-            self._sentinel, self._since = pid, places.started(pid)
+        if self._learn():
             start.allow_to_trace(pid)
         self._looks += 1
         if self._looks % SENTINEL_LOOKS or (not pid and now - self._expected < SENTINEL_PATIENCE):
@@ -169,18 +180,23 @@ class Deputies:
         note["lasted"] = str(max(0.0, self._outside.woke - float(note.get("since", "nan"))))
         return note
 
+    def _learn(self) -> bool:
+        """Note which process the sentinel is; tell whether that was news."""
+        pid = self._outside.pulse.words[places.SENTINEL]
+        if not pid or self._expected is None or self._sentinel:
+            return False
+        self._sentinel, self._since = pid, places.started(pid)
+        return True
+
     def _alive(self) -> bool:
         """Tell whether the sentinel lives, or may live; where it was given to us as a child, bury it."""
-        pid = self._sentinel
-        since = places.started(pid) if pid else None
-        # A later one of its number may be a child of the host's, whose end the host wants to know.
-        if not pid or (since is not None and since != self._since):
-            return False
-        if since is not None:
-            with contextlib.suppress(OSError):  # it is nobody's child, or init's: so it should be
-                if os.waitpid(pid, os.WNOHANG)[0]:
-                    self._sentinel = 0
-                    return False
+        pid, since = self._sentinel, places.started(self._sentinel)
+        if self._since is not None and since is not None:
+            if since != self._since:
+                return False
+            if _bury(pid, since):
+                self._sentinel = 0
+                return False
         try:
             os.kill(pid, 0)
         except PermissionError:  # the host has become another user
@@ -190,3 +206,19 @@ class Deputies:
         # A zombie takes signals too, and stays one in a container whose first process buries nobody. Nothing is
         # told of any process where the host has left its root.
         return proc.stat(f"/proc/{pid}/stat")[:1] not in (["Z"], ["X"])
+
+
+def _bury_dismissed() -> None:
+    # Those that live on are asked again; those that are nobody's child, or init's, are gone from here at once.
+    _dismissed[:] = [(pid, since) for pid, since in _dismissed if _bury(pid, since) is False]
+
+
+def _bury(pid: int, since: int) -> bool | None:
+    """Take the end of a child; return False where it lives on, None where there is no such child of ours."""
+    # A later one of its number may be a child of the host's, whose end the host wants to know.
+    if places.started(pid) != since:
+        return None
+    try:
+        return bool(os.waitpid(pid, os.WNOHANG)[0])
+    except OSError:  # it is nobody's child, or init's: so it should be
+        return None

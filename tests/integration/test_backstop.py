@@ -393,6 +393,38 @@ def test_a_handler_that_does_not_return_holds_up_neither_the_watchdog_nor_a_fork
     assert said == {"code": 0}
 
 
+def test_sentinels_that_are_our_children_are_buried_by_who_comes_after(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        import ctypes
+        PR_SET_CHILD_SUBREAPER = 36
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+        def children():
+            with open(f"/proc/self/task/{os.getpid()}/children") as file:
+                return file.read().split()
+
+        ended = []
+        for _ in range(3):
+            with dog(sentinel=True, backstop_after=1) as one:
+                while not one.deputies._sentinel:
+                    looks(one)
+                sentinel = one.outside.pulse.words[pulse.SENTINEL]
+            ended.append(str(sentinel))
+            while os.waitid(os.P_PID, sentinel, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                pass
+        left = children() == ended[-1:]
+        theirs = os.posix_spawn("/bin/true", ["true"], {})
+        dog(sentinel=False).__enter__().stop()
+        code = os.waitpid(theirs, 0)[1]
+        say(left=left, then=children(), code=code)
+        """,
+    )
+
+    assert said == {"left": True, "then": [], "code": 0}
+
+
 def test_the_signal_does_nothing_to_a_child(tmp_path):
     said, _ = run(
         tmp_path,
