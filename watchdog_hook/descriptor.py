@@ -30,6 +30,14 @@ class Own:
             return False
         return self._file is not None and _file(self.fd) == self._file
 
+    def size(self) -> int:
+        """Return how many bytes our file has; 0 where the number does not stand for it any more."""
+        try:
+            found = os.fstat(self.fd)
+        except OSError:
+            return 0
+        return found.st_size if (found.st_dev, found.st_ino) == self._file else 0
+
     def is_same_file(self, other: Own) -> bool:
         """Tell whether both were opened of the same file."""
         return self._file is not None and self._file == other._file

@@ -205,3 +205,29 @@ def test_without_a_sentinel_and_a_timer_it_is_not_said_that_one_speaks(tmp_path)
     assert log.count("part=sentinel") == log.count("part=backstop") == 1
     assert log.count("its writer may have to wait (a socket)") == 2
     assert "speaks for itself" not in log
+
+
+def test_a_file_that_takes_the_place_of_our_memory_this_very_moment_is_not_cut_off(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        with dog() as one:
+            looks(one)
+            backstop_of_one = one.deputies.backstop
+            number, mine = backstop_of_one.file, []
+
+            def start():
+                if not mine:
+                    os.closerange(3, 256)
+                    while not mine or mine[-1] < number:
+                        mine.append(os.open(sys.argv[1] + "/mine", os.O_RDWR | os.O_CREAT))
+                    os.ftruncate(mine[-1], 2 << 20)
+
+            backstop_of_one._start = start
+            looks(one)
+            size = os.stat(sys.argv[1] + "/mine").st_size
+        say(size=size)
+        """,
+    )
+
+    assert said == {"size": 2 << 20}

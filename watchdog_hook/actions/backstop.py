@@ -14,7 +14,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from watchdog_hook.actions.interrupt import installed_action
-from watchdog_hook.descriptor import Own, duplicate, memory, without_waiting
+from watchdog_hook.descriptor import Own, duplicate, without_waiting
+from watchdog_hook.descriptor import memory as new_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,14 +92,15 @@ class Backstop:
         """Put the timer off once more, if it is wanted. Costs some 30 microseconds. Not where it is lost."""
         if not self._fds:
             return
+        memory = self._fds[0]
         # A fork takes the timer's thread away and leaves its lock taken: a child that ends as Python does would
         # wait for that at its very end, for ever. So the timer is never armed while a fork may be under way.
         with self._in_turn() as mine:
             if mine:
                 self._due = time.monotonic() + self._after
                 self._start()
-        if os.fstat(self.file).st_size > MOST_TEXT:
-            os.ftruncate(self.file, 0)
+        if memory.size() > MOST_TEXT:
+            os.ftruncate(memory.fd, 0)
 
     def hold(self) -> None:
         """Before a fork: stop the timer, until `go_on`."""
@@ -228,7 +230,7 @@ def is_taken() -> bool:
 
 
 def _memory() -> int:
-    fd = memory("watchdog_hook.backstop")
+    fd = new_memory("watchdog_hook.backstop")
     # Everybody writes at its end, whatever was read or cut off.
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
     return fd
