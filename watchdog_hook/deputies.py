@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,12 @@ if TYPE_CHECKING:
 SENTINEL_LOOKS = 20  # looks from one question whether the sentinel lives to the next
 SENTINEL_PATIENCE = 20.0  # seconds for it to say who it is
 ALONE = "the backstop speaks for itself"
+CLOSED = "the host has closed its descriptor"
+UNSEEN = "from outside (`watchdog-hook live`, `dump`) this loop looks as if nobody watched it"
+
+
+# Sentinels of watchdogs that are over: pid, and start as the kernel has it. A forked child is parent of none.
+_dismissed: list[tuple[int, int]] = []
 
 
 class Deputies:
@@ -34,20 +39,28 @@ class Deputies:
 
     def summon(self) -> None:
         """Take the backstop and start the sentinel; what is not to be had is said once. By the loop's thread."""
+        _bury_dismissed()
         try:
             self._take(self._dog.now)
         except start.CannotStart as error:
-            self._dog.note("part_off", part="sentinel", outcome=f"{error}; {ALONE}")
+            self._dog.note(
+                "part_off", part="sentinel", outcome=f"{error}; {self.limits() or ALONE}"
+            )
         limits = self.limits()
         if limits is not None:
             self._dog.note("part_off", part="backstop", outcome=limits)
 
     def look(self, now: float) -> None:
-        """Put the backstop off until the next look, and say what became of the sentinel, and what it found."""
-        lost = self._arm(now)
+        """Put the backstop off until the next look, and say what was lost, and what the sentinel found."""
+        if self.backstop is not None and not self._arm(self.backstop):
+            self._say_lost("backstop", f"{CLOSED}: no stacks while the interpreter is held")
+        lost = self._watch_sentinel(now)
         if lost is not None:
-            outcome = f"{lost}; {self.limits() or ALONE}"
-            self._dog.say("ERROR", "part_off", part="sentinel", outcome=outcome)
+            self._say_lost("sentinel", f"{lost}; {self.limits() or ALONE}")
+        holder = self._outside.pulse.words[places.SENTINEL]
+        awaited = self._expected is not None and not holder
+        if not awaited and self._outside.is_lost(holder):
+            self._say_lost("pulse", f"{CLOSED}: {UNSEEN}")
         note = self._note()
         if note is not None:
             self._dog.say(
@@ -61,10 +74,18 @@ class Deputies:
             )
 
     def dismiss(self) -> None:
-        """Give back what was taken of faulthandler. The sentinel ends by itself: nobody is watched any more."""
+        """
+        Give back what was taken of faulthandler. The sentinel ends by itself: nobody is watched any more.
+
+        Where it is our child, as that of process 1 of a container is, the next one that is summoned or dismissed
+        here finds it buried.
+        """
         if self.backstop is not None:
             self.backstop.disarm()
-        self._alive()
+        self._learn()
+        if self._sentinel and self._since is not None:
+            _dismissed.append((self._sentinel, self._since))
+        _bury_dismissed()
 
     def forget(self) -> None:
         """In a forked child: leave what is the parent's alone. Takes no lock."""
@@ -88,7 +109,7 @@ class Deputies:
         backstop = self.backstop
         if backstop is None:
             return None
-        if self._expected is None:
+        if self._expected is None or backstop.file < 0:
             return backstop.off
         return None if all(backstop.signals) else "no real-time signal is free"
 
@@ -119,16 +140,23 @@ class Deputies:
             raise
         self._expected = now
 
-    def _arm(self, now: float) -> str | None:
-        """Put the backstop off. Return what became of the sentinel, once, if it is gone."""
-        if self.backstop is None:
-            return None
-        self.backstop.arm()
-        if self._expected is None:
+    def _arm(self, backstop: Backstop) -> bool:
+        """Put the backstop off; return False, once, where the host has closed what it writes to."""
+        if not backstop.is_lost():
+            backstop.arm()
+            return True
+        # First: a signal that is not caught any more would end the process.
+        words = self._outside.pulse.words
+        words[places.SIGNAL] = words[places.SIGNAL_ALL] = words[places.BACKSTOP] = 0
+        backstop.disarm(CLOSED)
+        return False
+
+    def _watch_sentinel(self, now: float) -> str | None:
+        """Return what became of the sentinel, once, if it is gone."""
+        if self.backstop is None or self._expected is None:
             return None
         pid = self._outside.pulse.words[places.SENTINEL]
-        if pid and not self._sentinel:
-            self._sentinel, self._since = pid, places.started(pid)
+        if self._learn():
             start.allow_to_trace(pid)
         self._looks += 1
         if self._looks % SENTINEL_LOOKS or (not pid and now - self._expected < SENTINEL_PATIENCE):
@@ -138,6 +166,9 @@ class Deputies:
         self._expected = None
         self.backstop.speak_up()
         return "the sentinel has ended" if pid else "the sentinel did not come"
+
+    def _say_lost(self, part: str, outcome: str) -> None:
+        self._dog.say("ERROR", "part_off", part=part, outcome=outcome)
 
     def _note(self) -> dict[str, str] | None:
         """Return the sentinel's note of a silence that is over, once: since, cause, incident, sentence, lasted."""
@@ -149,17 +180,45 @@ class Deputies:
         note["lasted"] = str(max(0.0, self._outside.woke - float(note.get("since", "nan"))))
         return note
 
-    def _alive(self) -> bool:
-        """Tell whether the sentinel lives; where it was given to us as a child, bury it."""
-        # A later one of its number may be a child of the host's, whose end the host wants to know.
-        if not self._sentinel or places.started(self._sentinel) != self._since:
+    def _learn(self) -> bool:
+        """Note which process the sentinel is; tell whether that was news."""
+        pid = self._outside.pulse.words[places.SENTINEL]
+        if not pid or self._expected is None or self._sentinel:
             return False
-        with contextlib.suppress(OSError):  # it is nobody's child, or init's: so it should be
-            if os.waitpid(self._sentinel, os.WNOHANG)[0]:
+        self._sentinel, self._since = pid, places.started(pid)
+        return True
+
+    def _alive(self) -> bool:
+        """Tell whether the sentinel lives, or may live; where it was given to us as a child, bury it."""
+        pid, since = self._sentinel, places.started(self._sentinel)
+        if self._since is not None and since is not None:
+            if since != self._since:
+                return False
+            if _bury(pid, since):
                 self._sentinel = 0
                 return False
-        with contextlib.suppress(OSError):
-            os.kill(self._sentinel, 0)
-            # A zombie takes signals too, and stays one in a container whose first process buries nobody.
-            return proc.stat(f"/proc/{self._sentinel}/stat")[:1] not in (["Z"], ["X"])
-        return False
+        try:
+            os.kill(pid, 0)
+        except PermissionError:  # the host has become another user
+            pass
+        except OSError:
+            return False
+        # A zombie takes signals too, and stays one in a container whose first process buries nobody. Nothing is
+        # told of any process where the host has left its root.
+        return proc.stat(f"/proc/{pid}/stat")[:1] not in (["Z"], ["X"])
+
+
+def _bury_dismissed() -> None:
+    # Those that live on are asked again; those that are nobody's child, or init's, are gone from here at once.
+    _dismissed[:] = [(pid, since) for pid, since in _dismissed if _bury(pid, since) is False]
+
+
+def _bury(pid: int, since: int) -> bool | None:
+    """Take the end of a child; return False where it lives on, None where there is no such child of ours."""
+    # A later one of its number may be a child of the host's, whose end the host wants to know.
+    if places.started(pid) != since:
+        return None
+    try:
+        return bool(os.waitpid(pid, os.WNOHANG)[0])
+    except OSError:  # it is nobody's child, or init's: so it should be
+        return None

@@ -157,20 +157,25 @@ _spares: list[_Spare] = []
 
 def keep_ready() -> None:
     """
-    Start some threads now for the errands of the interpreter's end, where no new one can be started then.
+    Have some threads ready for the errands of the interpreter's end, where no new one can be started then.
 
-    So it is from CPython 3.12 on, as soon as the main thread has begun to leave.
+    So it is from CPython 3.12 on, as soon as the main thread has begun to leave. Those that wait are kept.
     """
     if sys.version_info >= (3, 12):
-        _spares.extend(_Spare() for _ in range(SPARES))
+        _spares.extend(_Spare() for _ in range(SPARES - len(_idle_spares())))
 
 
 def _idle_spare() -> _Spare | None:
+    return next(iter(_idle_spares()), None)
+
+
+def _idle_spares() -> list[_Spare]:
     here = os.getpid()  # a forked child has the list, and not the threads
-    for spare in _spares:
-        if spare.pid == here and not (spare.lent is not None and spare.lent.is_alive()):
-            return spare
-    return None
+    return [
+        spare
+        for spare in _spares
+        if spare.pid == here and not (spare.lent is not None and spare.lent.is_alive())
+    ]
 
 
 def _quietly(errand: Callable[[], object]) -> None:

@@ -56,6 +56,18 @@ class Outside:
         lines = (f"{key}={clean(value)}" for key, value in named.items() if value)
         self.pulse.write(places.WHOSE, "\n".join(lines))
 
+    def is_lost(self, holder: int) -> bool:
+        """
+        Tell, once, that the host has closed the pulse for good.
+
+        `holder`: a process that has it as well, through which it is opened again; 0 for none.
+        """
+        pulse = self.pulse
+        if not pulse.is_lost() or (holder and pulse.take_again(holder)):
+            return False
+        pulse.close()
+        return True
+
     def hide(self) -> None:
         """Say that nobody is watched any more."""
         self.pulse.words[places.MARK] = 0

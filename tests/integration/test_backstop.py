@@ -337,6 +337,103 @@ def test_a_child_that_ends_as_python_does_ends(tmp_path):
     assert said == {"armed": 1, "code": 0, "again": 1}
 
 
+@pytest.mark.parametrize("part", ["_start", "_cancel"])
+def test_a_fork_of_a_signal_handler_that_falls_into_another_fork_ends(tmp_path, part):
+    said, _ = run(
+        tmp_path,
+        f"""
+        def fork(*_):
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            return os.waitpid(child, 0)[1]
+
+        signal.signal(signal.SIGUSR1, fork)
+        with dog() as one:
+            looks(one)
+            backstop_of_one = one.deputies.backstop
+            original, fell = backstop_of_one.{part}, []
+
+            def falls_into():
+                if not fell and threading.current_thread() is threading.main_thread():
+                    fell.append(True)
+                    signal.raise_signal(signal.SIGUSR1)
+                original()
+
+            backstop_of_one.{part} = falls_into
+            signal.alarm(20)
+            code = fork()
+            signal.alarm(0)
+            looks(one)
+            armed = timers()
+        say(fell=fell, code=code, armed=armed)
+        """,
+    )
+
+    assert said == {"fell": [True], "code": 0, "armed": 1}
+
+
+def test_a_handler_that_does_not_return_holds_up_neither_the_watchdog_nor_a_fork(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        with dog() as one:
+            looks(one)
+            taken, over = threading.Event(), threading.Event()
+
+            def keep():
+                with one.deputies.backstop._turn:
+                    taken.set()
+                    over.wait()
+
+            threading.Thread(target=keep, daemon=True).start()
+            taken.wait()
+            signal.alarm(20)
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            code = os.waitpid(child, 0)[1]
+            looks(one)
+            over.set()
+        say(code=code)
+        """,
+    )
+
+    assert said == {"code": 0}
+
+
+def test_sentinels_that_are_our_children_are_buried_by_who_comes_after(tmp_path):
+    said, _ = run(
+        tmp_path,
+        """
+        import ctypes
+        PR_SET_CHILD_SUBREAPER = 36
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+        def children():
+            with open(f"/proc/self/task/{os.getpid()}/children") as file:
+                return file.read().split()
+
+        ended = []
+        for _ in range(3):
+            with dog(sentinel=True, backstop_after=1) as one:
+                while not one.deputies._sentinel:
+                    looks(one)
+                sentinel = one.outside.pulse.words[pulse.SENTINEL]
+            ended.append(str(sentinel))
+            while os.waitid(os.P_PID, sentinel, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                pass
+        left = children() == ended[-1:]
+        theirs = os.posix_spawn("/bin/true", ["true"], {})
+        dog(sentinel=False).__enter__().stop()
+        code = os.waitpid(theirs, 0)[1]
+        say(left=left, then=children(), code=code)
+        """,
+    )
+
+    assert said == {"left": True, "then": [], "code": 0}
+
+
 def test_the_signal_does_nothing_to_a_child(tmp_path):
     said, _ = run(
         tmp_path,

@@ -83,3 +83,22 @@ def test_who_waits_for_one_goes_on_wanting_the_interpreter(monkeypatch, where):
     sender.join()
 
     assert returned == [True]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="before, threads start until the very end")
+def test_threads_that_are_ready_are_not_started_again():
+    count = (
+        "from watchdog_hook.errand import SPARES, keep_ready; import threading\n"
+        "for _ in range(3):\n    keep_ready()\n"
+        "print(sum('spare' in each.name for each in threading.enumerate()) - SPARES)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", count],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+
+    assert done.stdout == "0\n"

@@ -1020,6 +1020,38 @@ def test_a_process_that_has_become_another_program_is_left_alone(tmp_path):
         assert "event=backstop" not in victim.log()
 
 
+def test_so_is_a_program_that_catches_the_same_signals(tmp_path):
+    with silent(tmp_path, "catching", **ENDING) as victim:
+        victim.tell()
+        patiently(lambda: not victim.watched(), "the end of the first program's sentinel")
+        victim.tell()
+
+        assert victim.line() == "over\n"
+        assert "event=backstop" not in victim.log()
+
+
+@pytest.mark.parametrize("kind", ["closing", "closing_early"])
+def test_a_process_that_has_closed_what_it_does_not_know_is_still_ours(tmp_path, kind):
+    with silent(tmp_path, kind) as victim:
+        victim.tell()
+        report(victim, "gil_held")
+        victim.tell()
+        victim.wait_log("event=backstop_ended")
+        log = victim.wait_log("part=backstop")
+        patiently(lambda: pulse.of_process(victim.pid), "the pulse")
+
+        assert victim.line() == "over\n"
+        assert victim.watched()
+        assert log.count("event=part_off") == 1
+        assert "the host has closed its descriptor" in log
+
+
+def test_one_that_has_closed_it_is_ended_as_any_other(tmp_path):
+    with silent(tmp_path, "closing_early", **ENDING) as victim:
+        victim.tell()
+        assert victim.process.wait(40) == -signal.SIGABRT
+
+
 def test_a_process_of_the_same_pid_is_not_taken_for_ours(tmp_path):
     from watchdog_hook.sentinel.life import Life
 

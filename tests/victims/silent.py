@@ -60,6 +60,38 @@ def another(dog: Watchdog) -> None:
     os.execv(sys.executable, [sys.executable, sys.argv[0], "beating", *sys.argv[2:]])
 
 
+CATCHING = """
+import signal, sys
+for number in range(signal.SIGRTMIN, signal.SIGRTMAX + 1):
+    signal.signal(number, lambda *_: None)
+signal.signal(signal.SIGABRT, lambda *_: print("ended", flush=True))
+sys.stdin.buffer.raw.read(2)
+print("over", flush=True)
+"""
+
+
+def catching(dog: Watchdog) -> None:
+    """Become a program that nobody watches, and that catches whatever signal ours did."""
+    os.execv(sys.executable, [sys.executable, "-c", CATCHING])
+
+
+def closing(dog: Watchdog) -> None:
+    """Close whatever we do not know, and keep the GIL until a line comes."""
+    os.closerange(3, 256)
+    pydll(dog)
+
+
+def closing_early(dog: Watchdog) -> None:
+    """The same, once the watchdog has seen what was closed."""
+    os.closerange(3, 256)
+    numbers = dog.outside.pulse.numbers
+    for _ in range(3):
+        looked = numbers[pulse.TICK_AT]
+        while numbers[pulse.TICK_AT] == looked:
+            dog.beat("closed")
+    pydll(dog)
+
+
 def plant(dog: Watchdog) -> None:
     """Let the watchdog's thread break at its next look, and see it end."""
 
@@ -164,6 +196,9 @@ KINDS: dict[str, Callable[[Watchdog], None]] = {
         swapped,
         fault,
         another,
+        catching,
+        closing,
+        closing_early,
         fault_and_silence,
         beating,
         crowded,

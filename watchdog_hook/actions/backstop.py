@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import faulthandler
 import fcntl
 import os
@@ -13,14 +14,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from watchdog_hook.actions.interrupt import installed_action
-from watchdog_hook.descriptor import Own
+from watchdog_hook.descriptor import Own, duplicate, without_waiting
+from watchdog_hook.descriptor import memory as new_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Real-time signals mean nothing to anybody by themselves, and the highest are taken last.
 CANDIDATES = range(signal.SIGRTMAX - 2, signal.SIGRTMAX - 12, -1)
-HOLD_PATIENCE = 0.1  # seconds a fork waits for an arming that is under way; that takes microseconds
+PATIENCE = 0.1  # seconds anybody waits for an arming that is under way; that takes microseconds
 MOST_TEXT = 1 << 20  # bytes kept of what was written before
 LEFTOVER = 0.05  # seconds in which a thread that has ended may still be listed
 LEAST = 0.05  # seconds: of the timer
@@ -46,7 +48,7 @@ class Backstop:
 
     def __init__(self, after: float) -> None:
         self._after = after
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self._held = False
         self._fds: list[Own] = []
         self._actions: dict[int, bytes] = {}  # what the kernel calls at our signals
@@ -75,56 +77,73 @@ class Backstop:
 
     def speak_up(self) -> None:
         """Have the timer write to standard error from the next `arm` on: nobody outside does it for us."""
-        fd = _without_waiting(2)
-        if fd >= 0:
-            self._target = self._keep(fd)
-        else:
-            self.off = (
-                "standard error is closed, or one on which a writer may have to wait (a socket)"
-            )
+        if not self._fds:  # disarmed
+            return
+        try:
+            self._target = self._keep(_without_waiting(2))
+        except OSError as error:
+            self.off = f"standard error cannot be had so that no write waits: {error.strerror}"
+
+    def is_lost(self) -> bool:
+        """Tell whether the host has closed what we write to. Its number may be a file's of the host by now."""
+        return bool(self._fds) and not self._fds[0].is_ours()
 
     def arm(self) -> None:
-        """Put the timer off once more, if it is wanted. Costs some 30 microseconds."""
+        """Put the timer off once more, if it is wanted. Costs some 30 microseconds. Not where it is lost."""
         if not self._fds:
             return
         memory = self._fds[0]
-        if not memory.is_ours():  # the host has closed it, and may have given its number to a file
-            self.disarm()
-            return
         # A fork takes the timer's thread away and leaves its lock taken: a child that ends as Python does would
         # wait for that at its very end, for ever. So the timer is never armed while a fork may be under way.
-        with self._turn:
-            self._due = time.monotonic() + self._after
-            self._start()
-        if os.fstat(self.file).st_size > MOST_TEXT:
-            os.ftruncate(self.file, 0)
+        with self._in_turn() as mine:
+            if mine:
+                self._due = time.monotonic() + self._after
+                self._start()
+        if memory.size() > MOST_TEXT:
+            os.ftruncate(memory.fd, 0)
 
     def hold(self) -> None:
         """Before a fork: stop the timer, until `go_on`."""
         self._held = True
-        if self._turn.acquire(timeout=HOLD_PATIENCE):
-            try:
+        with self._in_turn() as mine:
+            if mine:
                 self._cancel()
-            finally:
-                self._turn.release()
+                self._held = True  # once more: a handler that has forked meanwhile has let it go on
 
     def go_on(self) -> None:
         """After a fork: let the timer go on."""
         self._held = False
         if self._due:
-            with self._turn:
-                self._start()
+            with self._in_turn() as mine:
+                if mine:
+                    self._start()
 
-    def disarm(self) -> None:
-        """Give everything back that is still ours."""
-        with self._turn:
+    def disarm(self, why: str = "disarmed") -> None:
+        """Give everything back that is still ours. `why` is what `off` says from then on."""
+        with self._in_turn():
             self._cancel()
-            self._give_back()
+            self._give_back(why)
 
     def forget(self) -> None:
         """In a forked child: the same, without a lock. The timer was stopped before the fork."""
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self._give_back()
+
+    @contextlib.contextmanager
+    def _in_turn(self) -> Iterator[bool]:
+        """
+        Let one thread at a time at the timer; tell whether it may. Waits a moment at most.
+
+        A signal may fall into a thread's turn, and its handler fork, or stop the watchdog: so a thread may have
+        its turn within its turn, and nobody waits for a handler that does not return.
+        """
+        turn = self._turn
+        mine = turn.acquire(timeout=PATIENCE)
+        try:
+            yield mine
+        finally:
+            if mine:
+                turn.release()
 
     def _start(self) -> None:
         if self.off is None and self._target >= 0 and not self._held:
@@ -132,18 +151,19 @@ class Backstop:
             self._originals["dump_traceback_later"](left, repeat=False, file=self._target)
 
     def _keep(self, fd: int) -> int:
-        self._fds.append(Own(fd))
+        # The first is the memory, which witnesses for the duplicates of standard error.
+        self._fds.append(Own(fd, self._fds[0] if self._fds else None))
         return fd
 
     def _cancel(self) -> None:
         if self.off is None and self._target >= 0:
             self._originals["cancel_dump_traceback_later"]()
 
-    def _give_back(self) -> None:
+    def _give_back(self, why: str = "disarmed") -> None:
         global _owner
         if _owner is self:
             _owner = None
-        self.off = "disarmed"
+        self.off = why
         # Once only: whoever registers with faulthandler after us has the same action.
         actions, self._actions = self._actions, {}
         for number, action in actions.items():
@@ -159,7 +179,7 @@ class Backstop:
             faulthandler.disable()
         fds, self._fds, self.file = self._fds, [], -1
         self._target = -1
-        for fd in fds:
+        for fd in reversed(fds):  # the witness last
             fd.close()
 
     def _register(self, *, all_threads: bool) -> int:
@@ -172,7 +192,7 @@ class Backstop:
     def _take_fatal_signals(self) -> None:
         if not faulthandler.is_enabled():
             with contextlib.suppress(OSError):  # standard error is closed
-                faulthandler.enable(file=self._keep(_duplicate(2)), all_threads=True)
+                faulthandler.enable(file=self._keep(duplicate(2)), all_threads=True)
                 self._fatal = True
 
     def _look_out(self) -> None:
@@ -210,30 +230,20 @@ def is_taken() -> bool:
 
 
 def _memory() -> int:
-    low = os.memfd_create("watchdog_hook.backstop", os.MFD_CLOEXEC)
-    fd = _duplicate(low)  # one of the standard three may be free
-    os.close(low)
+    fd = new_memory("watchdog_hook.backstop")
     # Everybody writes at its end, whatever was read or cut off.
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
     return fd
 
 
-def _duplicate(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-
-
 def _without_waiting(fd: int) -> int:
-    """Return a descriptor of the same file to which a write does not wait; -1 where there can be none."""
-    try:
-        kind = os.fstat(fd).st_mode
-        if stat.S_ISREG(kind):
-            return _duplicate(fd)
-        if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
-            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            return os.open(f"/proc/self/fd/{fd}", flags)
-    except OSError:
-        pass
-    return -1
+    """Return a descriptor of the same file to which a write does not wait. Raises OSError, which says why not."""
+    kind = os.fstat(fd).st_mode
+    if stat.S_ISREG(kind):
+        return duplicate(fd)
+    if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
+        return without_waiting(fd)
+    raise OSError(errno.EOPNOTSUPP, "its writer may have to wait (a socket)")
 
 
 def free_signal() -> int:
@@ -276,7 +286,7 @@ def _strangers() -> list[str]:
 def _status(who: str) -> dict[str, int]:
     """Return the signal masks of a process or thread; empty where they cannot be read."""
     try:
-        with open(f"/proc/{who}/status", encoding="ascii", errors="replace") as file:
+        with open(f"/proc/{who}/status", encoding="utf-8", errors="replace") as file:
             pairs = [line.split(":", 1) for line in file if line.startswith("Sig")]
         return {name: int(mask, 16) for name, mask in pairs if name != "SigQ"}
     except (OSError, ValueError):

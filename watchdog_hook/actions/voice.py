@@ -10,7 +10,7 @@ import socket
 import stat
 import time
 
-from watchdog_hook.descriptor import Own
+from watchdog_hook.descriptor import Own, duplicate, memory, without_waiting
 from watchdog_hook.errand import Errands
 
 LOGGER = "watchdog_hook"
@@ -103,17 +103,22 @@ class StandardError:
         self._sock: socket.socket | None = None
         self._blocks = False
         try:
+            self._witness = Own(memory("watchdog_hook.stderr"))
+        except (OSError, AttributeError):  # no such memory here, or no number is free
+            self._witness = Own(-1)
+        try:
             kind = os.fstat(fd).st_mode
             if stat.S_ISSOCK(kind):
                 self._sock = _socket_over(fd)
             elif stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
                 self._fd, self._blocks = _own_opening(fd)
             else:  # a file does not block, and only a duplicate shares its position
-                self._fd = os.dup(fd)
+                self._fd = duplicate(fd)
         except OSError:  # closed: then there is nobody to tell
             pass
         held = self._fd if self._sock is None else self._sock.fileno()
-        self._own = Own(-1 if held is None else held)
+        witness = self._witness if self._witness.is_ours() else None
+        self._own = Own(-1 if held is None else held, witness)
 
     def write(self, text: str) -> None:
         """Write a text as lines of its own, as much of it as fits within a second. Never raises."""
@@ -131,6 +136,7 @@ class StandardError:
         if sock is not None:
             sock.detach()
         self._own.close()
+        self._witness.close()
 
     def reset_after_fork(self) -> None:
         """Forget the parent's thread and lock."""
@@ -173,19 +179,18 @@ class StandardError:
 
 def _own_opening(fd: int) -> tuple[int, bool]:
     """Open a pipe or terminal anew, non-blocking; where that is refused duplicate it: it may block."""
-    # Not O_NONBLOCK on a duplicate: the flag would be shared with the host's own standard error.
-    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
-        return os.open(f"/proc/self/fd/{fd}", flags), False
+        return without_waiting(fd), False
     except OSError:  # the pipe belongs to another user, or there is no /proc
-        return os.dup(fd), True
+        return duplicate(fd), True
 
 
 def _socket_over(fd: int) -> socket.socket:
     """Return a socket object over a duplicate, leaving the flags of the original alone."""
     # The object is made for another socket first: made from the descriptor, it would set the original
     # non-blocking where a default timeout is set.
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        sock = socket.socket(fileno=duplicate(other.fileno()))
     try:
         sock.settimeout(None)
         os.dup2(fd, sock.fileno(), inheritable=False)

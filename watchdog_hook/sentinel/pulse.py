@@ -13,7 +13,7 @@ import mmap
 import os
 import struct
 
-from watchdog_hook.descriptor import Own, occupy_standard
+from watchdog_hook.descriptor import Own, beyond_standard, occupy_standard
 
 NAME = "watchdog_hook"
 MAGIC = 0x3153_5550_4B4F_4F48  # "HOOKPUS1": of this layout, and of no other
@@ -125,6 +125,23 @@ class Pulse:
     def beat_at(self) -> float:
         """When the loop was last known to be alive: a moment on the monotonic clock."""
         return max(self.numbers[BEAT_AT], self.numbers[OWN_BEAT_AT])
+
+    def is_lost(self) -> bool:
+        """Tell whether the host has closed our descriptor: whoever comes now does not find it."""
+        return self.fd >= 0 and not self._own.is_ours()
+
+    def take_again(self, holder: int) -> bool:
+        """Open the same memory again through another process that has it; tell whether it could be done."""
+        for path in places(holder):
+            try:
+                found = Own(beyond_standard(os.open(path, os.O_RDWR | os.O_CLOEXEC)))
+            except OSError:
+                continue
+            if found.is_same_file(self._own):
+                self.fd, self._own = found.fd, found
+                return True
+            found.close()
+        return False
 
     def close(self) -> None:
         """Give the descriptor back. The memory stays, for a beat may still come."""

@@ -43,6 +43,9 @@ class Sentinel:
         self._sure = 0  # looks in a row that found a reason to end it
         self._helpless = False  # it could not be ended
         self._over = False  # another program runs in that process
+        self._watchdog_since = (
+            0  # start of the watchdog's thread, in the kernel's ticks; 0: it is not known
+        )
 
     def run(self) -> None:
         """Watch until the process ends, or nobody is watched there any more."""
@@ -71,11 +74,12 @@ class Sentinel:
         silence = self._silence()
         if silence < after:
             self._sure = 0
+            self._watchdog_since = self._watchdog_since or self._watchdog_began()
             if self._due:
                 self._due = 0.0
                 self._report.ended()
             return
-        self._over = not pulse.holds(self._life.pid, self._inode)
+        self._over = self._is_another()
         if self._over:
             return
         if (not self._due or silence >= self._due) and self._examine(after):
@@ -84,6 +88,21 @@ class Sentinel:
             self._sure = self._sure + 1 if self._may_end(end) else 0
             if self._sure >= SURE:
                 self._end_process(end)
+
+    def _is_another(self) -> bool:
+        """
+        Tell whether the process has become another program: it has neither the pulse nor the watchdog's thread.
+
+        One that only closes what it does not know goes on with its threads, all of which an exec ends.
+        """
+        if pulse.holds(self._life.pid, self._inode):
+            return False
+        return not self._watchdog_since or self._watchdog_began() != self._watchdog_since
+
+    def _watchdog_began(self) -> int:
+        tid = self._pulse.words[pulse.WATCHDOG]
+        fields = proc.stat(f"/proc/{self._life.pid}/task/{tid}/stat")
+        return int(fields[19]) if fields else 0
 
     def _silence(self) -> float:
         return time.monotonic() - self._began()
@@ -125,7 +144,8 @@ class Sentinel:
         if readings is None:
             return False
         number = words[pulse.SIGNAL]
-        if number and proc.catches(self._life.pid, number) is False:
+        caught = proc.catches(self._life.pid, number) if number else None
+        if caught is False or self._is_another():
             return False  # it has become another program
         return judge(readings, words[pulse.WATCHDOG], words[pulse.LOOP]).may_end
 
