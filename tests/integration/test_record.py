@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.victims import seccomp
-from watchdog_hook import Config, Watchdog
+from watchdog_hook import Config, Watchdog, errand
 from watchdog_hook.actions import directory, record, voice
 from watchdog_hook.actions.meter import Meter
 from watchdog_hook.actions.record import Recorder
@@ -494,6 +494,7 @@ class TestRecorder:
             raise RuntimeError("can't start new thread")
 
         monkeypatch.setattr(threading.Thread, "start", refused)
+        monkeypatch.setattr(errand, "_spares", [])  # another test's
         assert recorder.write(incident(recorder.new_id(WALL)), "x") is None
 
         assert "written under" in (trouble := recorder.trouble())
