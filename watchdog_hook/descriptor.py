@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 
+BACKSTOP = "watchdog_hook.backstop"  # the memory into which faulthandler writes
 STANDARD = 3  # numbers that every program takes for its input, its output and its errors
 
 

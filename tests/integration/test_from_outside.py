@@ -589,6 +589,17 @@ def test_a_process_that_does_not_catch_the_signal_gets_none(start, ask):
 
 
 @pytest.mark.usefixtures("_at_once")
+def test_nothing_is_written_into_a_file_of_the_host_that_has_our_number(start, ask, tmp_path):
+    victim = start("holds_where_the_host_has_our_number")
+
+    code, out, err = ask("dump", "--pid", victim.pid)
+
+    assert (code, out) == (1, "")
+    assert "the host has closed what faulthandler writes into there" in err
+    assert next(tmp_path.glob("*.theirs")).read_bytes() == b""
+
+
+@pytest.mark.usefixtures("_at_once")
 @pytest.mark.parametrize("what", ["holds_interpreter", "unwatched"])
 def test_without_py_spy_it_is_said_what_to_install(start, ask, what):
     victim = start(what)

@@ -1046,6 +1046,20 @@ def test_a_process_that_has_closed_what_it_does_not_know_is_still_ours(tmp_path,
         assert "the host has closed its descriptor" in log
 
 
+def test_nothing_is_written_into_a_file_of_the_host_that_has_our_number(tmp_path):
+    with silent(tmp_path, "reopening") as victim:
+        victim.tell()
+        report(victim, "gil_held")
+        _, data = victim.incident("gil_held")
+        victim.tell()
+        assert victim.line() == "over\n"
+
+    (theirs,) = tmp_path.rglob("*.theirs")
+    why = "the host has closed what it is written into"
+    assert theirs.read_bytes() == b""
+    assert {"what": "stack of the loop's thread", "why": why} in data["unavailable"]
+
+
 def test_one_that_has_closed_it_is_ended_as_any_other(tmp_path):
     with silent(tmp_path, "closing_early", **ENDING) as victim:
         victim.tell()

@@ -7,6 +7,7 @@ Each says "ready" once it is what it is called.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import itertools
 import os
 import re
@@ -75,6 +76,15 @@ def holds_and_does_not_catch(dog: Watchdog) -> None:
     words = dog.outside.pulse.words
     words[pulse.SIGNAL], words[pulse.BACKSTOP] = signal.SIGUSR1, os.memfd_create("stacks") + 1
     holds_interpreter(dog)
+
+
+def holds_where_the_host_has_our_number(dog: Watchdog) -> None:
+    """Compute likewise; what was ours to write the stack into is a file of the host by now."""
+    theirs = os.open(f"{dog.config.incident_dir}.theirs", os.O_RDWR | os.O_CREAT, 0o600)
+    faulthandler.register(signal.SIGUSR1, file=theirs, all_threads=False)
+    words = dog.outside.pulse.words
+    words[pulse.SIGNAL], words[pulse.BACKSTOP] = signal.SIGUSR1, theirs + 1
+    holds_and_leaves_a_signal(dog)
 
 
 def unlooked(dog: Watchdog) -> None:
@@ -162,6 +172,7 @@ WHAT: dict[str, Callable[[Watchdog], None]] = {
         silent,
         holds_interpreter,
         holds_and_leaves_a_signal,
+        holds_where_the_host_has_our_number,
         holds_and_does_not_catch,
         unlooked,
         forks,

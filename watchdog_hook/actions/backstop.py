@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from watchdog_hook.actions.interrupt import installed_action
-from watchdog_hook.descriptor import Own, duplicate, without_waiting
+from watchdog_hook.descriptor import BACKSTOP, Own, duplicate, without_waiting
 from watchdog_hook.descriptor import memory as new_memory
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def is_taken() -> bool:
 
 
 def _memory() -> int:
-    fd = new_memory("watchdog_hook.backstop")
+    fd = new_memory(BACKSTOP)
     # Everybody writes at its end, whatever was read or cut off.
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
     return fd

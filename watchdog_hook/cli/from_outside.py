@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import stat
 import subprocess
 import time
 from pathlib import Path
 
 from watchdog_hook.cli import levers
 from watchdog_hook.cli.pulses import Watched
+from watchdog_hook.descriptor import BACKSTOP
 from watchdog_hook.sentinel import pulse as places
 from watchdog_hook.sentinel.start import find_py_spy
 
@@ -44,8 +44,9 @@ def by_faulthandler(one: Watched) -> str:
         raise NoStacks(why)
     path = f"/proc/{one.pid}/fd/{descriptor - 1}"
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise NoStacks("what faulthandler writes into there is no file")
+        # Its number may be a file's of the host by now, and that would be written into.
+        if BACKSTOP not in os.readlink(path):
+            raise NoStacks("the host has closed what faulthandler writes into there")
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             begin = os.fstat(file).st_size

@@ -151,6 +151,9 @@ class Report:
         elif not caught:
             # To a process that does not catch it, it would be the end.
             why = "/proc is hidden" if caught is None else "the signal is not caught any more"
+        elif not self._leads_here(self._pulse.words[pulse.BACKSTOP] - 1):
+            # Its number may be a file's of the host by now, and that would be written into.
+            why = "the host has closed what it is written into"
         elif not self._life.send(number, self._pulse.words[pulse.LOOP]):
             why = "the signal could not be sent"
         elif not self._wait_for_text(before, number):
@@ -171,6 +174,16 @@ class Report:
             if size == last > before and not writes:
                 break
         return size > before
+
+    def _leads_here(self, descriptor: int) -> bool:
+        """Tell whether a descriptor of the process is of the file that we read; in doubt it is."""
+        try:
+            there = os.stat(f"/proc/{self._life.pid}/fd/{descriptor}")
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return os.path.samestat(there, os.fstat(self._text))
 
     def _size(self) -> int:
         return os.fstat(self._text).st_size
