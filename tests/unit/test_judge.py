@@ -162,6 +162,15 @@ def test_only_what_cannot_end_by_itself_may_be_ended():
     assert len(found) == 10
 
 
+@pytest.mark.parametrize("held", [{"watchdog": ASKS, "loop": RUNS}, {"watchdog": ASKS}, {}])
+def test_a_process_whose_pages_come_from_a_disk_may_go_on_by_itself(held):
+    calm, paging = verdict(**held, faults=0.5), verdict(**held, faults=2)
+
+    assert calm.id == paging.id
+    assert (calm.may_end, paging.may_end) == (True, False)
+    assert paging.incident
+
+
 def test_a_hidden_process_is_neither_asked_nor_ended():
     found = judge([Reading(1.0, None), Reading(2.0, None)], WATCHDOG, LOOP)
 

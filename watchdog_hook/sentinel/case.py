@@ -23,6 +23,7 @@ ASK = 50e-6  # seconds for waking and going to sleep again
 TURNS = 3.0  # times a second that one lets go
 STOPPED = 0.5  # of the periods of a CPU limit
 SWAPPING = 20.0  # pages a second that came from swap or a disk
+A_PAGE = 1.0  # the same: more than chance
 MEMORY_WAIT = 0.1  # of the time
 # Measured: a page takes 60 us from compressed memory and 135 us from a quick disk, half of it the kernel's work.
 FAST = 500.0  # pages a second
@@ -71,6 +72,14 @@ class Case:
         if self.faults > SWAPPING and self._memory > MEMORY_WAIT:
             return max(self._all[-1], key=self._faults)
         return None
+
+    def brings_pages(self) -> bool:
+        """
+        Tell whether pages had to come from swap or a disk meanwhile: then it may go on by itself.
+
+        Who keeps the interpreter brings none. On a busy machine a process that swaps looks like one that is held.
+        """
+        return self.faults >= A_PAGE
 
     def limit(self) -> str | None:
         """Return what the CPU limit of its cgroup did, in words; None where it did nothing that matters."""

@@ -119,7 +119,7 @@ def judge(
         ask=still,
         incident=True,
         # Where others compute in turn it may only be slow.
-        may_end=not case.rivals(),
+        may_end=not case.rivals() and not case.brings_pages(),
     )
 
 
@@ -143,7 +143,8 @@ def _held(case: Case) -> Verdict:
             case.signs(case.watchdog),
             ask=True,
             all_threads=True,
-            may_end=True,
+            incident=True,
+            may_end=not case.brings_pages(),
         )
     return Verdict(
         "gil_held",
@@ -152,5 +153,6 @@ def _held(case: Case) -> Verdict:
         case.signs(busy),
         ask=True,
         all_threads=True,
-        may_end=True,
+        incident=True,
+        may_end=not case.brings_pages(),
     )
