@@ -61,6 +61,9 @@ class Watchdog:
     ManualClock and calls `look` itself, without a thread.
     """
 
+    # What a beat uses: beside so many other attributes it is found faster here.
+    __slots__ = ("__dict__", "__weakref__", "_now", "_shown", "where")
+
     def __init__(
         self,
         config: Config | None = None,
@@ -119,18 +122,21 @@ class Watchdog:
     def _watch_caller(self) -> None:
         self.ident = threading.get_ident()
         self.native_id = threading.get_native_id()
-        self._beat_at = self._now()
-        self.recorder.watch(self.ident, self._beat_at)
-        self._state = State.begin(self._beat_at)
+        self._shown[OWN_BEAT_AT] = now = self._now()
+        self.recorder.watch(self.ident, now)
+        self._state = State.begin(now)
         self._sampler.watch(self.ident, self.native_id)
         self._begin_iteration()
 
     # --- for the watched loop -------------------------------------------------------------------
 
     def beat(self, phase: str | None = None) -> None:
-        """Say that the loop is alive. Two stores of the time: it takes no lock and cannot fail."""
-        self._beat_at = self._now()
-        self._shown[OWN_BEAT_AT] = self._beat_at
+        """
+        Say that the loop is alive. One store of the time: it takes no lock and cannot fail.
+
+        It goes where other processes see it, too, for the day on which nobody here can tell them.
+        """
+        self._shown[OWN_BEAT_AT] = self._now()
         if phase is not None:
             self.where = phase
 
@@ -138,6 +144,10 @@ class Watchdog:
         """Say that the loop begins a turn: a beat, and the phases from here on are this turn's in the reports."""
         self.beat(phase)
         self.recorder.turn(self._beat_at)
+
+    @property
+    def _beat_at(self) -> float:
+        return self._shown[OWN_BEAT_AT]
 
     def phase(self, name: str) -> Phase:
         """Return a context that marks where the loop is, for the reports."""
