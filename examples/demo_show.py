@@ -126,7 +126,7 @@ class _Demo:
         self.shown += len(fresh.encode())
         ours = 0
         for line in fresh.splitlines():
-            event = next(read_events(line), None)
+            event = next(read_events(f"{line}\n"), None)
             style = STYLES.get(event.name, "green") if event else "dim"
             ours = 1 if event else ours + 1 if ours and line.startswith(" ") else 0
             if self.arguments.all or event or 0 < ours <= LINES_OF_A_DUMP:
